@@ -1,0 +1,140 @@
+"""What an author of a connector subclasses: the object that talks to one external system."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+from connector_core.errors import InvalidConnectorError
+from connector_core.resource import Resource, ResourceMeta
+from connector_core.task import TaskCategory
+
+MetaT = TypeVar("MetaT", bound=ResourceMeta)
+
+
+class ConnectorBase(ABC):
+    """What async and sync connectors share; subclass `AsyncConnectorBase` or `SyncConnectorBase`.
+
+    Attributes may be set on the class or on the instance.
+
+    Attributes:
+        name: what people call the connector; unique on a host.
+        task_type_name: the task type it serves.
+        task_type_version: the version of that task type.
+        task_categories: for several task types: `TaskCategory`s or strings `NAME[@VERSION]`, in place of the two above.
+
+    Optional methods, `async def` or plain, without arguments: `start()` opens clients with the server and `close()` closes
+    them. Both run where the connector's other calls run.
+    """
+
+    name: str
+    task_type_name: str
+    task_type_version: int = 0
+    task_categories: Sequence[TaskCategory | str] = ()
+
+
+class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
+    """A connector of jobs that go on by themselves: create, get and delete (Flyte's async connector).
+
+    "Async" says nothing about `async def`: each method may be one or a plain, blocking function, which then runs in a
+    thread. A method names only the arguments that it wants:
+
+    - `create`: `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata`, `idempotency_key`;
+      returns the resource meta.
+    - `get`: `resource_meta`, `output_prefix`; returns a `Resource`.
+    - `delete`: `resource_meta`; has to be idempotent, since it may come twice or for a job that is gone.
+    - `get_metrics` (optional): `resource_meta`, `queries`, `start_time`, `end_time`, `step`; returns
+      `flyteidl.core.metrics_pb2.ExecutionMetricResult`s.
+    - `get_logs` (optional): `resource_meta`, `lines`, `token`; yields lines or `LogPage`s, or returns one page.
+
+    Attributes:
+        metadata_type: the `ResourceMeta` subclass; read from the type parameter unless set.
+    """
+
+    metadata_type: type[ResourceMeta] | None = None
+
+    @abstractmethod
+    def create(self, *args: Any, **kwargs: Any) -> Awaitable[MetaT] | MetaT:
+        """Start a job and return its handle."""
+
+    @abstractmethod
+    def get(self, *args: Any, **kwargs: Any) -> Awaitable[Resource] | Resource:
+        """Return the job's state."""
+
+    @abstractmethod
+    def delete(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        """Cancel the job; a job that is gone is no error."""
+
+
+class SyncConnectorBase(ConnectorBase):
+    """A connector that answers at once: one `do` (Flyte's sync connector).
+
+    `do` may name `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata` and
+    `idempotency_key`; it returns a `Resource`, as `async def` or as a plain, blocking function.
+    """
+
+    @abstractmethod
+    def do(self, *args: Any, **kwargs: Any) -> Awaitable[Resource] | Resource:
+        """Do the work and return its result."""
+
+
+def categories_of(connector: ConnectorBase) -> tuple[TaskCategory, ...]:
+    """Return the task categories that a connector serves.
+
+    Raises:
+        InvalidConnectorError: it names none, or in a form that is none.
+    """
+    given: Iterable[TaskCategory | str] = connector.task_categories
+    if not given:
+        name = getattr(connector, "task_type_name", None)
+        if not isinstance(name, str) or not name:
+            raise InvalidConnectorError(
+                f"{_class(connector)} names no task type: set `task_type_name`, or `task_categories` for several"
+            )
+        given = [TaskCategory(name, connector.task_type_version)]
+    if isinstance(given, str):
+        raise InvalidConnectorError(f"{_class(connector)}.task_categories is a string; write a list: [{given!r}]")
+    try:
+        return tuple(one if isinstance(one, TaskCategory) else TaskCategory.parse(one) for one in given)
+    except (ValueError, TypeError) as error:
+        raise InvalidConnectorError(f"{_class(connector)}.task_categories: {error}") from error
+
+
+def metadata_type_of(connector: "AsyncConnectorBase[Any]") -> type[ResourceMeta]:
+    """Return the type of a connector's resource metas.
+
+    Raises:
+        InvalidConnectorError: neither `metadata_type` nor the type parameter says it.
+    """
+    found = connector.metadata_type or _type_argument(type(connector))
+    if isinstance(found, type) and issubclass(found, ResourceMeta):
+        return found
+    raise InvalidConnectorError(
+        f"{_class(connector)} does not say which ResourceMeta it uses: "
+        f"write `class {type(connector).__name__}(AsyncConnectorBase[MyMeta])`, or set `metadata_type`"
+    )
+
+
+def _type_argument(connector_type: type) -> object:
+    """Find what `MetaT` was filled with, through generic classes in between."""
+    bound: dict[object, object] = {}
+    for cls in reversed(_generic_line(connector_type)):
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if origin is None or not issubclass(origin, AsyncConnectorBase):
+                continue
+            for parameter, argument in zip(origin.__parameters__, get_args(base), strict=False):
+                bound[parameter] = argument
+    found: object = MetaT
+    while found in bound and bound[found] is not found:
+        found = bound[found]
+    return found
+
+
+def _generic_line(connector_type: type) -> list[type]:
+    return [cls for cls in connector_type.__mro__ if "__orig_bases__" in cls.__dict__ and issubclass(cls, ConnectorBase)]
+
+
+def _class(connector: object) -> str:
+    return f"{type(connector).__module__}.{type(connector).__qualname__}"
+
+

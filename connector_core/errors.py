@@ -1,0 +1,177 @@
+"""What went wrong, whose fault it is and whether trying again can help; nothing about gRPC.
+
+Connector authors raise the errors below `PermanentError` and `TransientError`. A failure is permanent only when it says
+so: whatever else a plugin raises counts as transient, since a backend's hiccup can surface as any exception.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is."""
+
+    CALLER = "caller"
+    PLUGIN = "plugin"
+    BACKEND = "backend"
+    HOST = "host"
+
+
+class ConnectorError(Exception):
+    """The root of everything that this package raises on purpose.
+
+    `message` is shown to people; `error_code` is a short machine-readable code that reaches the workflow's author;
+    `plugin` and `operation` name the culprit and are filled in by the host where the author does not.
+    """
+
+    fault: ClassVar[Fault] = Fault.BACKEND
+    retryable: ClassVar[bool] = True
+
+    def __init__(
+        self, message: str = "", *, error_code: str | None = None, plugin: str | None = None, operation: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.error_code = error_code
+        self.plugin = plugin
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class PermanentError(ConnectorError):
+    """Trying again cannot help: the job has failed, or can never be started."""
+
+    retryable = False
+
+
+class InvalidInputError(PermanentError):
+    """The task's inputs, template or configuration cannot be used."""
+
+    fault = Fault.CALLER
+
+
+class PermissionDeniedError(PermanentError):
+    """The external system does not allow this."""
+
+    fault = Fault.CALLER
+
+
+class JobNotFoundError(PermanentError):
+    """The external system does not know this job (any more)."""
+
+
+class TransientError(ConnectorError):
+    """Trying again later can help."""
+
+
+class BackendUnavailableError(TransientError):
+    """The external system cannot be reached or cannot answer now."""
+
+
+class RateLimitedError(TransientError):
+    """The external system asks for fewer calls; `retry_after` is in seconds, `None` where it did not say."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retry_after: float | None = None,
+        error_code: str | None = None,
+        plugin: str | None = None,
+        operation: str | None = None,
+    ) -> None:
+        super().__init__(message, error_code=error_code, plugin=plugin, operation=operation)
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(InvalidInputError):
+    """A request is malformed: bytes that are no message, a message that lacks what it needs."""
+
+
+class InvalidResourceMetaError(InvalidRequestError):
+    """A resource meta does not describe a job of this connector; `field` names what is wrong with it."""
+
+    def __init__(self, message: str = "", *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class LiteralError(InvalidInputError):
+    """A literal has no Python value here, or a Python value no literal."""
+
+
+class OffloadedLiteralError(LiteralError):
+    """A literal's value was stored elsewhere by the engine; `uri` says where."""
+
+    def __init__(self, message: str = "", *, uri: str = "") -> None:
+        super().__init__(message)
+        self.uri = uri
+
+
+class NotRegisteredError(PermanentError):
+    """Nothing on this host serves what was asked for."""
+
+    fault = Fault.CALLER
+
+
+class UnsupportedOperationError(PermanentError):
+    """The connector does not have this operation."""
+
+    fault = Fault.CALLER
+
+
+class PluginCallError(TransientError):
+    """Plugin code raised something that is no `ConnectorError` (it is the `__cause__`), or answered what is no answer."""
+
+    fault = Fault.PLUGIN
+
+
+class ConnectorNotStartedError(BackendUnavailableError):
+    """The connector's `start()` has not succeeded (yet)."""
+
+
+class DeadlineExceededError(TransientError):
+    """A call took longer than its caller or the host allows."""
+
+
+class CapacityExceededError(TransientError):
+    """A connector has as many calls in hand as it is allowed."""
+
+    fault = Fault.HOST
+
+
+class SecretNotFoundError(TransientError):
+    """A secret is in none of the places where deployments mount them; the operator can mend that while tasks wait."""
+
+    fault = Fault.HOST
+
+
+class SetupError(ConnectorError):
+    """The host cannot be put together as asked: raised before anything is served."""
+
+    fault = Fault.HOST
+    retryable = False
+
+
+class SettingsError(SetupError):
+    """A setting is unknown or has an impossible value."""
+
+
+class PluginLoadError(SetupError):
+    """A plugin cannot be loaded or brings something that cannot be served."""
+
+    fault = Fault.PLUGIN
+
+
+class InvalidConnectorError(PluginLoadError):
+    """A connector cannot be served as it is written."""
+
+
+class ConflictError(SetupError):
+    """Two plugins claim the same name or task category."""
+
+
+class AddressInUseError(SetupError):
+    """A port that the host should listen on is taken."""

@@ -1,0 +1,207 @@
+"""A connector's methods as operations: what each may ask for, how it runs, and what its answer is on the wire."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from google.protobuf.struct_pb2 import Struct
+
+from connector_core.connector import ConnectorBase
+from connector_core.errors import InvalidConnectorError, PluginCallError
+from connector_core.literals import to_literal_map
+from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
+
+_CREATE = ("task_template", "inputs", "literals", "output_prefix", "task_execution_metadata", "idempotency_key")
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "create": _CREATE,
+    "do": _CREATE,
+    "get": ("resource_meta", "output_prefix"),
+    "delete": ("resource_meta",),
+    "get_metrics": ("resource_meta", "queries", "start_time", "end_time", "step"),
+    "get_logs": ("resource_meta", "lines", "token"),
+    "start": (),
+    "close": (),
+}
+"""What the host offers to each operation."""
+
+REQUIRED = {"async": ("create", "get", "delete"), "sync": ("do",)}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred(Generic[T]):
+    """An argument that is worked out where plugin code runs, and only for an operation that asks for it."""
+
+    work_out: Callable[[], T]
+
+
+class Kind(Enum):
+    """How a method has to be run."""
+
+    COROUTINE = "coroutine"
+    BLOCKING = "blocking"
+    ASYNC_GENERATOR = "async generator"
+    GENERATOR = "generator"
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether running it occupies a thread."""
+        return self in {Kind.BLOCKING, Kind.GENERATOR}
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it yields its answer piece by piece."""
+        return self in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one connector, inspected once at registration."""
+
+    name: str
+    function: Callable[..., Any]
+    kind: Kind
+    wanted: frozenset[str]
+
+    def arguments(self, offered: Mapping[str, Any]) -> dict[str, Any]:
+        """Choose what the method asked for, working out what was deferred."""
+        return {
+            name: value.work_out() if isinstance(value, Deferred) else value
+            for name, value in offered.items()
+            if name in self.wanted
+        }
+
+
+def inspect_operations(connector: ConnectorBase) -> dict[str, Operation]:
+    """Inspect every operation that a connector has.
+
+    Raises:
+        InvalidConnectorError: naming the class and the method that cannot be called as it is written.
+    """
+    found = {}
+    for name in ARGUMENTS:
+        function = getattr(connector, name, None)
+        if callable(function):
+            found[name] = _inspect(connector, name, function)
+    return found
+
+
+def _inspect(connector: ConnectorBase, name: str, function: Callable[..., Any]) -> Operation:
+    where = f"{type(connector).__module__}.{type(connector).__qualname__}.{name}"
+    offered = ARGUMENTS[name]
+    wanted: set[str] = set()
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            wanted.update(offered)
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            raise InvalidConnectorError(f"{where}() takes {parameter.name!r} by position only; the host passes names")
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        elif parameter.name in offered:
+            wanted.add(parameter.name)
+        elif parameter.default is parameter.empty:
+            raise InvalidConnectorError(_unknown_argument(where, parameter.name, offered))
+    return Operation(name, function, _kind(function), frozenset(wanted))
+
+
+def _unknown_argument(where: str, name: str, offered: tuple[str, ...]) -> str:
+    near = get_close_matches(name, offered, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    known = f"it can have {', '.join(offered)}" if offered else "it can have none"
+    return f"{where}() asks for an argument {name!r} that does not exist{hint}: {known}"
+
+
+def _kind(function: Callable[..., Any]) -> Kind:
+    code = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(code):
+        return Kind.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(getattr(code, "__call__", None)):  # noqa: B004
+        return Kind.COROUTINE
+    if inspect.isgeneratorfunction(code):
+        return Kind.GENERATOR
+    return Kind.BLOCKING
+
+
+def encode_answer(operation: str, answer: Any) -> Any:
+    """Turn what plugin code answered into what goes on the wire; runs where plugin code runs.
+
+    `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_metrics` a list of
+    `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others nothing.
+
+    Raises:
+        PluginCallError: the answer is none.
+    """
+    return _ENCODERS.get(operation, _encode_nothing)(answer)
+
+
+def _encode_nothing(_answer: Any) -> None:
+    return None
+
+
+def _encode_resource_meta(answer: Any) -> bytes:
+    if not isinstance(answer, ResourceMeta):
+        raise PluginCallError(f"create() returned {_described(answer)}, not a ResourceMeta")
+    encoded = answer.encode()
+    if not isinstance(encoded, bytes):
+        raise PluginCallError(f"{type(answer).__name__}.encode() returned {_described(encoded)}, not bytes")
+    return encoded
+
+
+def _encode_resource(answer: Any) -> agent_pb2.Resource:
+    if not isinstance(answer, Resource):
+        raise PluginCallError(f"returned {_described(answer)}, not a Resource")
+    try:
+        phase = Phase(answer.phase)
+    except ValueError:
+        known = ", ".join(one.name for one in Phase)
+        raise PluginCallError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
+    encoded = agent_pb2.Resource(phase=phase.value, message=answer.message)
+    encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
+    if answer.outputs is not None:
+        outputs = answer.outputs if isinstance(answer.outputs, LiteralMap) else to_literal_map(answer.outputs)
+        encoded.outputs.CopyFrom(outputs)
+    if answer.custom_info is not None:
+        custom_info = Struct()
+        custom_info.update(dict(answer.custom_info))
+        encoded.custom_info.CopyFrom(custom_info)
+    if answer.error_code:
+        encoded.agent_error.code = answer.error_code
+    return encoded
+
+
+def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
+    results = list(answer or ())
+    for one in results:
+        if not isinstance(one, ExecutionMetricResult):
+            raise PluginCallError(f"get_metrics() returned {_described(one)}, not an ExecutionMetricResult")
+    return results
+
+
+def _encode_log_piece(answer: Any) -> LogPage:
+    if isinstance(answer, LogPage):
+        return answer
+    if isinstance(answer, str | agent_pb2.LogLine):
+        return LogPage((answer,))
+    if isinstance(answer, list | tuple) and all(isinstance(one, str | agent_pb2.LogLine) for one in answer):
+        return LogPage(tuple(answer))
+    raise PluginCallError(f"get_logs() gave {_described(answer)}, which is neither a line nor a LogPage")
+
+
+_ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    "create": _encode_resource_meta,
+    "get": _encode_resource,
+    "do": _encode_resource,
+    "get_metrics": _encode_metrics,
+    "get_logs": _encode_log_piece,
+}
+
+
+def _described(answer: object) -> str:
+    return "nothing" if answer is None else f"a {type(answer).__name__}"

@@ -1,0 +1,132 @@
+"""What a connector answers: the handle of a job, its state and its log lines."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+from flyteidl.admin.agent_pb2 import LogLine
+from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+from flyteidl.core.literals_pb2 import LiteralMap
+
+from connector_core.errors import InvalidResourceMetaError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+class Phase(IntEnum):
+    """`flyteidl.core.TaskExecution.Phase`, as connectors may answer it.
+
+    UNDEFINED is left out: the engine reads it as a failure, so the host never sends it.
+    """
+
+    QUEUED = TaskExecution.QUEUED
+    RUNNING = TaskExecution.RUNNING
+    SUCCEEDED = TaskExecution.SUCCEEDED
+    ABORTED = TaskExecution.ABORTED
+    FAILED = TaskExecution.FAILED
+    INITIALIZING = TaskExecution.INITIALIZING
+    WAITING_FOR_RESOURCES = TaskExecution.WAITING_FOR_RESOURCES
+    RETRYABLE_FAILED = TaskExecution.RETRYABLE_FAILED
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job in this phase stays in it."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase.RETRYABLE_FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class LogLink:
+    """A link to a job's logs or dashboard, shown by Flyte's console under `name`."""
+
+    name: str
+    uri: str
+
+    def to_flyte(self) -> TaskLog:
+        """Return the protocol's message."""
+        return TaskLog(name=self.name, uri=self.uri, message_format=TaskLog.JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A job's state.
+
+    Attributes:
+        phase: where the job is.
+        outputs: values by output name (converted by `connector_core.literals`), or a `LiteralMap`; only for SUCCEEDED.
+        message: one or two sentences for the workflow's author.
+        log_links: where its logs and dashboards are.
+        custom_info: anything JSON-like for the engine's records.
+        error_code: a short machine-readable code of a failure.
+    """
+
+    phase: Phase
+    outputs: Mapping[str, Any] | LiteralMap | None = None
+    message: str = ""
+    log_links: Sequence[LogLink] = ()
+    custom_info: Mapping[str, Any] | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Some log lines and the token that asks for the next ones; an empty token says that there are none."""
+
+    lines: Sequence[str | LogLine] = field(default_factory=tuple)
+    token: str = ""
+
+
+@cache
+def _adapter(meta_type: type["ResourceMeta"]) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter  # a third of the import time of this package; only hosts that decode need it
+
+    return TypeAdapter(meta_type)
+
+
+@dataclass
+class ResourceMeta:
+    """A connector's own handle of a job: subclass it as a dataclass with the fields that find the job again.
+
+    On the wire it is plain JSON of the fields, the same as flytekit's server writes, so that tasks in flight survive a
+    move in either direction. Override `encode` and `decode` together for another form.
+    """
+
+    def encode(self) -> bytes:
+        """Return the JSON bytes that the engine keeps and hands back."""
+        fields = _adapter(type(self)).dump_python(self, mode="json")
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what `encode` wrote.
+
+        Fields that are not known are ignored and fields that have a default may be missing, so that older and newer
+        writers understand each other.
+
+        Raises:
+            InvalidResourceMetaError: naming the field that is missing or has a value of another type.
+        """
+        from pydantic import ValidationError
+
+        if not dataclasses.is_dataclass(cls):
+            raise TypeError(f"{cls.__name__} is no dataclass")
+        try:
+            meta: Self = _adapter(cls).validate_json(data, strict=True)
+        except ValidationError as error:
+            raise _explain(cls, error) from None
+        return meta
+
+
+def _explain(meta_type: type[ResourceMeta], error: Any) -> InvalidResourceMetaError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if not where:
+        return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: {first['msg']}")
+    return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: field {where!r}: {first['msg']}", field=where)

@@ -1,0 +1,76 @@
+"""Secrets, found where Flyte's deployments mount them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connector_core.errors import SecretNotFoundError
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where secrets are mounted: environment variables with a prefix, then files in a folder.
+
+    The defaults are those of flytekit (`FLYTE_SECRETS_ENV_PREFIX`, `FLYTE_SECRETS_DEFAULT_DIR`), which deployments use.
+    """
+
+    env_prefix: str = "_FSEC_"
+    folder: Path = Path("/etc/secrets")
+
+    def get(self, key: str, group: str | None = None) -> "SecretStr":
+        """Return a secret; `.get_secret_value()` of the answer is its text, everything else hides it.
+
+        Raises:
+            SecretNotFoundError: naming both places where it was looked for.
+            ValueError: `key` or `group` is no plain name.
+        """
+        from pydantic import SecretStr
+
+        parts = [part for part in (group, key) if part]
+        if not key or any("/" in part or "\0" in part or part in {".", ".."} for part in parts):
+            raise ValueError("a secret's key and group are plain names, without slashes")
+        variable = self.env_prefix + "_".join(parts).upper()
+        if (found := os.environ.get(variable)) is not None:
+            return SecretStr(found)
+        file = self.folder.joinpath(*(part.lower() for part in parts))
+        try:
+            return SecretStr(file.read_text().strip())
+        except OSError as error:
+            wanted = f"{key!r} of group {group!r}" if group else repr(key)
+            raise SecretNotFoundError(
+                f"no secret {wanted}: neither the environment variable {variable} nor the file {file} is there "
+                f"({error.strerror})"
+            ) from None
+
+
+_source: ContextVar[SecretSource | None] = ContextVar("connector_core.secrets", default=None)
+
+
+def get_secret(key: str, group: str | None = None) -> "SecretStr":
+    """Return a secret from the places that the host's settings name (`[secrets]`), or the usual ones outside a host.
+
+    Looked for are the environment variable `_FSEC_<GROUP>_<KEY>` in capitals, then the file
+    `/etc/secrets/<group>/<key>` in lower case.
+
+    Raises:
+        SecretNotFoundError: naming both places where it was looked for.
+        ValueError: `key` or `group` is no plain name.
+    """
+    return (_source.get() or SecretSource()).get(key, group)
+
+
+@contextmanager
+def secrets_from(source: SecretSource) -> Iterator[None]:
+    """Let `get_secret` look into `source` within this context and all that is started from it."""
+    token = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(token)

@@ -1,0 +1,55 @@
+"""Which task a call is about: its category, its identity and the key that makes its creation idempotent."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
+
+_CATEGORY = re.compile(r"^(?P<name>[^\s@]+?)(?:@(?P<version>\d+))?$")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class TaskCategory:
+    """A task type's name and version: what the engine routes by."""
+
+    name: str
+    version: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name` or `name@version`.
+
+        Raises:
+            ValueError: the text has another form.
+        """
+        match = _CATEGORY.match(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no task category: write NAME or NAME@VERSION, such as 'spark' or 'spark@1'")
+        return cls(match["name"], int(match["version"] or 0))
+
+    def __str__(self) -> str:
+        return self.name if self.version == 0 else f"{self.name}@{self.version}"
+
+
+def describe_execution(task_execution: TaskExecutionIdentifier) -> str:
+    """Name a task execution in one word for logs: `project/domain/execution/node/attempt`."""
+    node = task_execution.node_execution_id
+    workflow = node.execution_id
+    parts = (workflow.project, workflow.domain, workflow.name, node.node_id, str(task_execution.retry_attempt))
+    return "/".join(parts)
+
+
+def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str) -> str:
+    """Return 32 hexadecimal digits that are equal for two creates exactly if they are the same attempt of the same task.
+
+    The task execution id alone is not unique: the engine does not qualify its node id by the path to the node, so that
+    two uses of one sub-workflow share it. The output prefix tells them apart (it carries the node's path and ends in the
+    attempt), so both are part of the key. Most backends take such a key; 32 digits also read as a UUID.
+    """
+    digest = hashlib.sha256()
+    for part in (task_execution.SerializeToString(deterministic=True), output_prefix.encode()):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()[:32]

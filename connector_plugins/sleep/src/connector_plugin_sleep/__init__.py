@@ -1,0 +1,1 @@
+"""A Flyte connector whose jobs do nothing for a while."""
