@@ -1,7 +1,7 @@
 """What an author of a connector subclasses: the object that talks to one external system."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from connector_core.errors import InvalidConnectorError
@@ -122,8 +122,7 @@ def _type_argument(connector_type: type) -> object:
             origin = get_origin(base)
             if origin is None or not issubclass(origin, AsyncConnectorBase):
                 continue
-            for parameter, argument in zip(origin.__parameters__, get_args(base), strict=False):
-                bound[parameter] = argument
+            bound.update(zip(origin.__parameters__, get_args(base), strict=False))
     found: object = MetaT
     while found in bound and bound[found] is not found:
         found = bound[found]
@@ -131,10 +130,10 @@ def _type_argument(connector_type: type) -> object:
 
 
 def _generic_line(connector_type: type) -> list[type]:
-    return [cls for cls in connector_type.__mro__ if "__orig_bases__" in cls.__dict__ and issubclass(cls, ConnectorBase)]
+    return [
+        cls for cls in connector_type.__mro__ if "__orig_bases__" in cls.__dict__ and issubclass(cls, ConnectorBase)
+    ]
 
 
 def _class(connector: object) -> str:
     return f"{type(connector).__module__}.{type(connector).__qualname__}"
-
-

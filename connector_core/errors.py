@@ -28,7 +28,12 @@ class ConnectorError(Exception):
     retryable: ClassVar[bool] = True
 
     def __init__(
-        self, message: str = "", *, error_code: str | None = None, plugin: str | None = None, operation: str | None = None
+        self,
+        message: str = "",
+        *,
+        error_code: str | None = None,
+        plugin: str | None = None,
+        operation: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message

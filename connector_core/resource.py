@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from flyteidl.admin.agent_pb2 import LogLine
@@ -83,8 +83,8 @@ class LogPage:
     token: str = ""
 
 
-@cache
-def _adapter(meta_type: type["ResourceMeta"]) -> "TypeAdapter[Any]":
+@lru_cache(maxsize=None)
+def _adapter(meta_type: Hashable) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter  # a third of the import time of this package; only hosts that decode need it
 
     return TypeAdapter(meta_type)
@@ -129,4 +129,6 @@ def _explain(meta_type: type[ResourceMeta], error: Any) -> InvalidResourceMetaEr
     where = ".".join(str(part) for part in first["loc"])
     if not where:
         return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: {first['msg']}")
-    return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: field {where!r}: {first['msg']}", field=where)
+    return InvalidResourceMetaError(
+        f"resource meta is no {meta_type.__name__}: field {where!r}: {first['msg']}", field=where
+    )

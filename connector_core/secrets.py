@@ -1,8 +1,6 @@
 """Secrets, found where Flyte's deployments mount them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +36,20 @@ class SecretSource:
             raise ValueError("a secret's key and group are plain names, without slashes")
         variable = self.env_prefix + "_".join(parts).upper()
         if (found := os.environ.get(variable)) is not None:
-            return SecretStr(found)
+            return SecretStr(found.strip())  # like flytekit: secrets made with `echo` end in a newline
         file = self.folder.joinpath(*(part.lower() for part in parts))
         try:
-            return SecretStr(file.read_text().strip())
+            return SecretStr(file.read_text(encoding="utf-8").strip())
         except OSError as error:
-            wanted = f"{key!r} of group {group!r}" if group else repr(key)
-            raise SecretNotFoundError(
-                f"no secret {wanted}: neither the environment variable {variable} nor the file {file} is there "
-                f"({error.strerror})"
-            ) from None
+            reason = error.strerror
+        except UnicodeDecodeError:
+            reason = "it is no UTF-8 text"
+        # Outside of the handlers, so that the error has no context: a UnicodeDecodeError carries the secret's bytes.
+        wanted = f"{key!r} of group {group!r}" if group else repr(key)
+        raise SecretNotFoundError(
+            f"no secret {wanted}: the environment variable {variable} is not set, "
+            f"and the file {file} cannot be read: {reason}"
+        )
 
 
 _source: ContextVar[SecretSource | None] = ContextVar("connector_core.secrets", default=None)
@@ -66,11 +68,6 @@ def get_secret(key: str, group: str | None = None) -> "SecretStr":
     return (_source.get() or SecretSource()).get(key, group)
 
 
-@contextmanager
-def secrets_from(source: SecretSource) -> Iterator[None]:
-    """Let `get_secret` look into `source` within this context and all that is started from it."""
-    token = _source.set(source)
-    try:
-        yield
-    finally:
-        _source.reset(token)
+def use_source(source: SecretSource) -> None:
+    """Let `get_secret` look into `source` in the current context and all that is started from it."""
+    _source.set(source)

@@ -1,0 +1,180 @@
+"""The commands and their options."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
+from connector_core.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="connector-host",
+    help="Serve Flyte connectors: each an installed plugin of its own, all behind one gRPC server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its panels cut long options, and cost 50 ms
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
+"""`--prometheus_port` as today's command lines have it."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 2 usage, 3 a required plugin failed to load, 1 anything else."""
+    try:
+        answer = app(arguments, standalone_mode=False)
+    except SetupError as error:
+        print(f"connector-host: {error}", file=sys.stderr)
+        return _exit_code(error)
+    except Exception as error:
+        if (code := _usage_error(error)) is not None:
+            return code
+        raise
+    return answer if isinstance(answer, int) else 0
+
+
+def _exit_code(error: SetupError) -> int:
+    if isinstance(error, SettingsError):
+        return 2
+    return 3 if isinstance(error, PluginLoadError | ConflictError) else 1
+
+
+def _usage_error(error: Exception) -> int | None:
+    """Show an error of the command line as typer does; return its exit code, or `None` if it is another error."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        if show is not None:
+            show()
+        return code
+    return None
+
+
+def _setting(name: str, *flags: str, **more: Any) -> Any:
+    """Return the option of a setting, whose help says what it does and its default."""
+    field = Settings.model_fields[name]
+    default = field.get_default()
+    shown = "" if default in (None, (), {}, False) else f" [default: {default}]"
+    return typer.Option(
+        *(flags or (f"--{name.replace('_', '-')}",)), help=f"{field.description}{shown}", show_default=False, **more
+    )
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="The settings file. [CONNECTOR_HOST__CONFIG, default ./connector-host.toml]"),
+]
+Modules = Annotated[list[str] | None, _setting("modules")]
+AllowPlugin = Annotated[list[str] | None, _setting("allow_plugin")]
+BlockPlugin = Annotated[list[str] | None, _setting("block_plugin")]
+Prefer = Annotated[list[str] | None, _setting("prefer", metavar="CATEGORY=PLUGIN")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command(context_settings=UNDERSCORES)
+def serve(
+    host: Annotated[str | None, _setting("host")] = None,
+    port: Annotated[int | None, _setting("port")] = None,
+    http_port: Annotated[int | None, _setting("http_port", "--http-port", "--prometheus-port")] = None,
+    workers: Annotated[int | None, _setting("workers", "--workers", "--worker")] = None,
+    queue: Annotated[int | None, _setting("queue")] = None,
+    timeout: Annotated[float | None, _setting("timeout")] = None,
+    grace: Annotated[float | None, _setting("grace")] = None,
+    start_timeout: Annotated[float | None, _setting("start_timeout")] = None,
+    max_request_bytes: Annotated[int | None, _setting("max_request_bytes")] = None,
+    loop: Annotated[str | None, _setting("loop")] = None,
+    modules: Modules = None,
+    strict: Annotated[bool | None, _setting("strict", "--strict/--no-strict")] = None,
+    require: Annotated[list[str] | None, _setting("require")] = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Load the installed plugins and serve their connectors until SIGTERM.
+
+    Every option is also an environment variable, CONNECTOR_HOST__PORT for --port and so on, and a key of
+    connector-host.toml: the option goes before the variable, the variable before the file.
+    """
+    given = dict(locals())  # one name for each setting
+    from connector_core.cli.serve import serve_until_stopped
+
+    settings = load_settings({name: given[name] for name in Settings.model_fields if name in given}, config)
+    _log_to_stderr()
+    hung = serve_until_stopped(settings)
+    if hung:
+        # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+@app.command("list", context_settings=UNDERSCORES)
+def list_plugins(
+    as_json: AsJson = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """List the plugins that a host started here would serve, with what each brings."""
+    from connector_core.cli.inspect import show_list
+
+    return show_list(_plugin_settings(modules, allow_plugin, block_plugin, prefer, config), as_json=as_json)
+
+
+@app.command(context_settings=UNDERSCORES)
+def doctor(
+    plugin: Annotated[str | None, typer.Argument(help="Only this plugin.", show_default=False)] = None,
+    as_json: AsJson = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Examine every installed plugin: what it brings, how long it takes, what fails and where, what clashes.
+
+    The exit code is 1 when something is wrong.
+    """
+    from connector_core.cli.inspect import show_examination
+
+    settings = _plugin_settings(modules, allow_plugin, block_plugin, prefer, config)
+    return show_examination(settings, plugin, as_json=as_json)
+
+
+@app.command(context_settings=UNDERSCORES)
+def new(
+    name: Annotated[str, typer.Argument(help="The plugin's name, such as 'warehouse'.")],
+    task_type: Annotated[str | None, typer.Option(help="The task type that it serves.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="'async' for jobs that go on by themselves, 'sync' for answers.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The folder to make the package in.")] = Path(),
+) -> int:
+    """Write a new plugin package, with a passing test suite; what is not given is asked for."""
+    from connector_core.cli.new import write_plugin
+
+    return write_plugin(name, task_type, kind, output)
+
+
+def _plugin_settings(
+    modules: list[str] | None,
+    allow_plugin: list[str] | None,
+    block_plugin: list[str] | None,
+    prefer: list[str] | None,
+    config: Path | None,
+) -> Settings:
+    given = {"modules": modules, "allow_plugin": allow_plugin, "block_plugin": block_plugin, "prefer": prefer}
+    return load_settings(given, config)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

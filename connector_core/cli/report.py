@@ -1,0 +1,130 @@
+"""What people read of plugins: tables and the lines below them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from connector_core.errors import ConnectorError
+from connector_core.plugins import FailedPlugin, FoundPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
+from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
+
+HEADINGS = ("plugin", "version", "connector", "task types", "kind", "load ms")
+
+
+def print_serving(
+    result: PluginLoadResult,
+    registry: ConnectorRegistry,
+    not_started: Mapping[RegisteredConnector, ConnectorError],
+    out: TextIO,
+) -> None:
+    """Print what is served, then what is not and why."""
+    print_plugins(result, out, served={id(entry.connector): entry for entry in registry})
+    for connector, error in not_started.items():
+        _line(out, f"connector {connector.name} of plugin {connector.plugin.name} has not started: {error}", "yellow")
+
+
+def print_plugins(
+    result: PluginLoadResult, out: TextIO, served: Mapping[int, RegisteredConnector] | None = None
+) -> None:
+    """Print a table of the connectors, then a line for each plugin that brings none, was skipped or failed."""
+    rows = [row for plugin in result.loaded for row in _rows(plugin, served)]
+    if rows:
+        _table(out, rows)
+    elif not result.failed:
+        _line(out, "No plugin brings a connector: install one, such as connector-plugin-sleep.", "yellow")
+    for plugin in result.loaded:
+        if not plugin.connectors:
+            _line(
+                out, f"plugin {_title(plugin.identity)} brings no connector. {_first_paragraph(plugin.summary)}", "dim"
+            )
+    for skipped in result.skipped:
+        _line(out, f"plugin {_title(skipped.identity)} is skipped: {skipped.reason}", "dim")
+    for failed in result.failed:
+        _line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
+        _line(out, f"    for the traceback: connector-host doctor {failed.identity.name}", "red")
+
+
+def _rows(plugin: LoadedPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterable[tuple[str, ...]]:
+    for connector in plugin.connectors:
+        entry = connector if served is None else served.get(id(connector.connector))
+        yield (
+            plugin.identity.name,
+            plugin.identity.version or "-",
+            connector.name,
+            ", ".join(map(str, entry.categories)) if entry else "(another plugin is preferred)",
+            kind_of(connector),
+            f"{plugin.seconds * 1000:.0f}",
+        )
+
+
+def kind_of(connector: RegisteredConnector) -> str:
+    """Return `sync` or `async`, in Flyte's sense."""
+    return "sync" if connector.is_sync else "async"
+
+
+def as_json(result: PluginLoadResult, **more: Any) -> str:
+    """Return everything about the plugins as JSON."""
+    plugins = [_described(plugin) for group in result.by_state.values() for plugin in group]
+    return json.dumps({"plugins": plugins, "warnings": list(result.warnings), **more}, indent=2)
+
+
+def _described(plugin: FoundPlugin) -> dict[str, Any]:
+    identity = plugin.identity
+    described: dict[str, Any] = {
+        "name": identity.name,
+        "distribution": identity.distribution,
+        "version": identity.version,
+    }
+    match plugin:
+        case LoadedPlugin():
+            connectors = [
+                {"name": one.name, "kind": kind_of(one), "task_types": [str(category) for category in one.categories]}
+                for one in plugin.connectors
+            ]
+            described |= {"state": "loaded", "load_seconds": plugin.seconds, "connectors": connectors}
+            if not connectors:
+                described["note"] = plugin.summary
+        case FailedPlugin():
+            described |= {"state": "failed", "load_seconds": plugin.seconds, "reason": plugin.reason}
+            described |= {"traceback": plugin.traceback, "connectors": []}
+        case SkippedPlugin():
+            described |= {"state": "skipped", "reason": plugin.reason, "connectors": []}
+    return described
+
+
+def _title(identity: PluginIdentity) -> str:
+    return (
+        identity.name
+        if identity.distribution is None
+        else f"{identity.name} ({identity.distribution} {identity.version})"
+    )
+
+
+def _first_paragraph(text: str) -> str:
+    return " ".join(text.split("\n\n", 1)[0].split())
+
+
+def _table(out: TextIO, rows: list[tuple[str, ...]]) -> None:
+    """Draw a table on a terminal, plain aligned columns elsewhere: logs and pipes are read by other programs."""
+    if out.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*row)
+        Console(file=out).print(table)
+        return
+    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
+    for row in (HEADINGS, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
+
+
+def _line(out: TextIO, text: str, style: str) -> None:
+    if out.isatty():
+        from rich.console import Console
+
+        Console(file=out, highlight=False).print(text, style=style, markup=False)
+    else:
+        print(text, file=out)

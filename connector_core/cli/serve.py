@@ -1,0 +1,56 @@
+"""`connector-host serve`: load, report, serve."""
+
+import asyncio
+import ipaddress
+import logging
+import sys
+
+from connector_core.cli.report import print_serving
+from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
+from connector_core.registry import ConnectorRegistry
+from connector_core.server import ConnectorServer, loop_factory, serve
+from connector_core.settings import Settings
+
+_log = logging.getLogger("connector_core")
+
+
+def serve_until_stopped(settings: Settings) -> bool:
+    """Serve until a signal or the settings' timeout; return whether plugin code still hangs in a thread.
+
+    Raises:
+        SetupError: the host cannot be put together as asked.
+    """
+    result = load_from_settings(settings)
+    for warning in result.warnings:
+        _log.warning(warning)
+    check_required(result, settings)
+    registry = build_registry(result, settings.prefer)
+    with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+        return runner.run(_serve(registry, settings, result))
+
+
+async def _serve(registry: ConnectorRegistry, settings: Settings, result: PluginLoadResult) -> bool:
+    server = ConnectorServer(registry, settings, result)
+    await serve(server, on_started=lambda: _announce(server))
+    return server.invoker.abandoned > 0
+
+
+def _announce(server: ConnectorServer) -> None:
+    print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
+    host = server.settings.host
+    print(f"gRPC serves on {_address(host, server.port)}: {_who(host)}.")
+    print(f"Metrics are at http://{_address(host, server.http_port)}/metrics.", flush=True)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _who(host: str) -> str:
+    try:
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = False
+    if is_local:
+        return "open to this machine alone (--host 0.0.0.0 opens it to the network)"
+    return "open to everyone who reaches this address, without authentication or encryption"

@@ -1,0 +1,151 @@
+"""One piece of plugin code under way: begun from the serving loop, run elsewhere, answered there once."""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+from connector_core.invocation.loops import LoopThread
+from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.pools import BlockingPool
+
+Outcome = tuple[Any, BaseException | None]
+
+
+class Runner(Protocol):
+    """Runs one piece of plugin code and can be asked to give it up."""
+
+    def begin(self, finish: Callable[[Outcome], None]) -> None:
+        """Begin; call `finish` from whatever thread when it is over."""
+
+    def give_up(self) -> bool:
+        """Nobody waits any more; return whether the code may still be running."""
+
+
+class LoopRunner:
+    """Runs a coroutine function as a task on a plugin's loop; giving up cancels it."""
+
+    __slots__ = ("_cancelled", "_context", "_finish", "_function", "_task", "_thread")
+
+    def __init__(
+        self, thread: LoopThread, function: Callable[[], Awaitable[Any]], context: contextvars.Context
+    ) -> None:
+        self._thread = thread
+        self._function = function
+        self._context = context
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    def begin(self, finish: Callable[[Outcome], None]) -> None:
+        """Post the start to the plugin's loop."""
+        self._finish = finish
+        self._thread.mailbox.post(self._start)
+
+    def give_up(self) -> bool:
+        """Cancel the task; it may go on for a while, or for good if it ignores that."""
+        self._cancelled = True
+        self._thread.mailbox.post(self._cancel)
+        return True
+
+    def _start(self) -> None:
+        if self._cancelled:
+            self._finish((None, asyncio.CancelledError()))
+            return
+        self._task = self._thread.loop.create_task(self._work(), context=self._context)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _work(self) -> None:
+        outcome: Outcome
+        try:
+            outcome = (await self._function(), None)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a call must end that call alone
+            outcome = (None, error)
+        self._finish(outcome)
+
+
+class PoolRunner:
+    """Runs a blocking function in a thread of a connector's pool; what has begun cannot be stopped."""
+
+    __slots__ = ("_context", "_finish", "_function", "_pool")
+
+    def __init__(self, pool: BlockingPool, function: Callable[[], Any], context: contextvars.Context) -> None:
+        self._pool = pool
+        self._function = function
+        self._context = context
+
+    def begin(self, finish: Callable[[Outcome], None]) -> None:
+        """Submit to the pool."""
+        self._finish = finish
+        self._pool.submit(self._work)
+
+    def give_up(self) -> bool:
+        """Withdraw what still waits for a thread."""
+        return not self._pool.withdraw(self._work)
+
+    def _work(self) -> None:
+        outcome: Outcome
+        try:
+            outcome = (self._context.run(self._function), None)
+        except BaseException as error:  # noqa: BLE001 - as above
+            outcome = (None, error)
+        self._finish(outcome)
+
+
+class Call:
+    """Waits on the serving loop for what a runner does elsewhere."""
+
+    __slots__ = ("_abandoned", "_future", "_home", "_on_late_end", "_runner")
+
+    def __init__(self, home: Mailbox, runner: Runner, on_late_end: Callable[[], None]) -> None:
+        self._home = home
+        self._runner = runner
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._abandoned = False
+        self._on_late_end = on_late_end
+
+    async def wait(self) -> Any:
+        """Run to the end and return the answer.
+
+        Raises:
+            CodeError: with what the code raised.
+            TimeoutError: `expire` was called first.
+            CapacityExceededError: there is no place for the call.
+        """
+        self._runner.begin(self._finish)
+        return await self._future
+
+    def expire(self) -> None:
+        """Let `wait` raise TimeoutError, unless it is over already."""
+        if not self._future.done():
+            self._future.set_exception(TimeoutError())
+
+    def give_up(self) -> bool:
+        """Stop waiting; return whether plugin code may run on (then `on_late_end` is called when it ends)."""
+        self._abandoned = self._runner.give_up()
+        return self._abandoned
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._home.post(partial(self._settle, outcome))
+
+    def _settle(self, outcome: Outcome) -> None:
+        answer, error = outcome
+        if self._abandoned:
+            self._on_late_end()
+        elif self._future.done():
+            return
+        elif error is None:
+            self._future.set_result(answer)
+        else:
+            self._future.set_exception(CodeError(error))
+
+
+class CodeError(Exception):
+    """Carries what plugin code raised through a future, which takes neither SystemExit nor StopIteration."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error

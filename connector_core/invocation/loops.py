@@ -1,0 +1,64 @@
+"""An event loop in a thread of its own, on which one plugin's async code runs."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+from connector_core.invocation.mailbox import Mailbox
+
+_log = logging.getLogger(__name__)
+
+
+class LoopThread:
+    """Runs a loop until it is stopped, whatever the code on it does.
+
+    The thread is a daemon: code that blocks the loop cannot keep the process alive.
+    """
+
+    def __init__(self, name: str, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self.name = name
+        self._loop = new_loop()
+        self._stopping = False
+        self.mailbox = Mailbox(self._loop)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; only code that runs on it may use more of it than `mailbox` offers."""
+        return self._loop
+
+    def stop(self) -> None:
+        """Ask the loop to end; what still runs on it is cancelled."""
+        self._stopping = True
+        self.mailbox.post(self._loop.stop)
+
+    def join(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the thread's end; return whether it ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._stopping:
+            self._run_once()
+        self._cancel_all()
+        self._loop.close()
+
+    def _run_once(self) -> None:
+        try:
+            self._loop.run_forever()
+        except BaseException:  # noqa: BLE001 - whatever it is, the loop has to go on
+            # A task that the plugin started by itself called sys.exit(): asyncio lets that through the loop.
+            _log.exception("code on the loop of %s tried to end it; it goes on", self.name)
+
+    def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        try:
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        except BaseException:  # noqa: BLE001 - the loop ends in any case
+            _log.exception("code on the loop of %s failed while it was stopped", self.name)

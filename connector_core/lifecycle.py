@@ -1,0 +1,94 @@
+"""Starting connectors with the server, again and again where that fails, and closing them with it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+
+from connector_core.errors import ConnectorError
+from connector_core.invocation import Invoker
+from connector_core.metrics import Metrics
+from connector_core.registry import RegisteredConnector
+
+_log = logging.getLogger(__name__)
+
+
+class Lifecycle:
+    """Runs each connector's optional `start()` and `close()` where its calls run.
+
+    A connector whose `start()` fails stays listed, answers UNAVAILABLE with the reason, and is started again with
+    backoff, so that a backend that is away at start-up needs no restart of the host.
+
+    Args:
+        invoker: runs plugin code.
+        metrics: where it shows which connectors are started.
+        timeout: seconds that one `start()` or `close()` may take.
+        backoff: seconds before the first and (doubled each time) at most before a later try.
+    """
+
+    def __init__(
+        self, invoker: Invoker, metrics: Metrics, *, timeout: float, backoff: tuple[float, float] = (1, 60)
+    ) -> None:
+        self._invoker = invoker
+        self._metrics = metrics
+        self._timeout = timeout
+        self._backoff = backoff
+        self._started: list[RegisteredConnector] = []
+        self._retries: set[asyncio.Task[None]] = set()
+
+    async def start(self, connectors: Iterable[RegisteredConnector]) -> dict[RegisteredConnector, ConnectorError]:
+        """Start all connectors at once; return those that failed, which are tried again from now on."""
+        waiting = list(connectors)
+        outcomes = await asyncio.gather(*(self._start_one(connector) for connector in waiting))
+        failed = {connector: error for connector, error in zip(waiting, outcomes, strict=True) if error is not None}
+        for connector in failed:
+            retry = asyncio.create_task(self._start_again(connector))
+            self._retries.add(retry)
+            retry.add_done_callback(self._retries.discard)
+        return failed
+
+    async def close(self) -> None:
+        """Close all connectors that were started; what fails is logged."""
+        for retry in self._retries:
+            retry.cancel()
+        await asyncio.gather(*self._retries, return_exceptions=True)
+        await asyncio.gather(*(self._close_one(connector) for connector in self._started))
+        self._started.clear()
+
+    async def _start_one(self, connector: RegisteredConnector) -> ConnectorError | None:
+        gauge = self._metrics.connector_started.labels(connector.plugin.name, connector.name)
+        try:
+            if "start" in connector.operations:
+                await self._invoker.invoke(connector, "start", {}, self._timeout)
+        except ConnectorError as error:
+            gauge.set(0)
+            self._invoker.hold(connector, f"connector {connector.name!r} could not be started: {error}")
+            _log.warning(
+                "plugin %s: connector %s could not be started and will be tried again: %s",
+                connector.plugin.name,
+                connector.name,
+                error,
+                exc_info=error.__cause__,
+            )
+            return error
+        self._started.append(connector)
+        self._invoker.release(connector)
+        gauge.set(1)
+        return None
+
+    async def _start_again(self, connector: RegisteredConnector) -> None:
+        delay, longest = self._backoff
+        while True:
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
+            if await self._start_one(connector) is None:
+                _log.info("plugin %s: connector %s has started now", connector.plugin.name, connector.name)
+                return
+            delay = min(delay * 2, longest)
+
+    async def _close_one(self, connector: RegisteredConnector) -> None:
+        if "close" not in connector.operations:
+            return
+        try:
+            await self._invoker.invoke(connector, "close", {}, self._timeout)
+        except ConnectorError as error:
+            _log.warning("plugin %s: connector %s failed to close: %s", connector.plugin.name, connector.name, error)

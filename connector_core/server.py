@@ -1,0 +1,199 @@
+"""The host put together: load, register, start, listen, serve, drain."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+
+import grpc.aio
+from flyteidl.service import agent_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError
+from connector_core.http import MetricsServer
+from connector_core.invocation import Invoker
+from connector_core.lifecycle import Lifecycle
+from connector_core.metrics import Metrics
+from connector_core.plugins import PluginLoadResult
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
+from connector_core.services.handlers import raw_handler
+from connector_core.settings import Settings
+
+SERVICES = agent_pb2.DESCRIPTOR.services_by_name
+SERVICE_NAMES = tuple(service.full_name for service in SERVICES.values())
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
+_CLOSE_TIMEOUT = 5.0
+
+
+def loop_factory(choice: str) -> LoopFactory:
+    """Return what makes event loops: uvloop's where it is asked for, or installed and `auto`; asyncio's otherwise."""
+    if choice != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if choice == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+class ConnectorServer:
+    """Serves the connectors of a registry over gRPC, with health, reflection and metrics.
+
+    Make it on the loop that is to serve, then `start`, and `stop` in the end.
+
+    Args:
+        registry: what to serve; connectors that are added later are served but not listed.
+        settings: ports, limits and the like.
+        plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
+        new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
+    """
+
+    def __init__(
+        self,
+        registry: ConnectorRegistry,
+        settings: Settings,
+        plugins: PluginLoadResult | None = None,
+        new_plugin_loop: LoopFactory | None = None,
+    ) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.plugins = plugins or PluginLoadResult()
+        self.metrics = Metrics()
+        self.port = settings.port
+        self.http_port = settings.http_port
+        self.not_started: Mapping[RegisteredConnector, ConnectorError] = {}
+        self.invoker = Invoker(
+            self.metrics,
+            limits=settings.deadlines.model_dump(),
+            workers=settings.workers,
+            queue=settings.queue,
+            secrets=settings.secrets.source(),
+            new_loop=new_plugin_loop or loop_factory(settings.loop),
+        )
+        self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
+        self._health = HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+        self._http: MetricsServer | None = None
+
+    async def start(self) -> None:
+        """Start the connectors, then listen, then say SERVING.
+
+        Raises:
+            PluginLoadError: a required plugin's connector could not be started.
+            AddressInUseError: a port is taken.
+        """
+        _show_plugins(self.metrics, self.plugins)
+        try:
+            await self._start_connectors()
+            self._http = MetricsServer(self.metrics.registry, self.settings.host, self.settings.http_port)
+            self.http_port = self._http.port
+            await self._listen()
+        except BaseException:
+            await self.stop(grace=0)
+            raise
+        for service in ("", *SERVICE_NAMES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors."""
+        await self._health.enter_graceful_shutdown()
+        if self._grpc is not None:
+            await self._grpc.stop(self.settings.grace if grace is None else grace)
+        with contextlib.suppress(TimeoutError):  # the invoker names what hangs
+            await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
+        await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
+        if self._http is not None:
+            await asyncio.to_thread(self._http.close)
+
+    async def _start_connectors(self) -> None:
+        self.not_started = await self._lifecycle.start(self.registry)
+        for connector, error in self.not_started.items():
+            if self.settings.strict or connector.plugin.name in self.settings.require:
+                raise PluginLoadError(
+                    f"plugin {connector.plugin} is required, but its connector {connector.name!r} "
+                    f"could not be started: {error}"
+                )
+
+    async def _listen(self) -> None:
+        server = grpc.aio.server(options=self._options())
+        services = {
+            "AsyncAgentService": AsyncConnectorService(self.registry, self.invoker, self.metrics),
+            "SyncAgentService": SyncConnectorService(self.registry, self.invoker, self.metrics),
+            "AgentMetadataService": ConnectorMetadataService(self.registry, self.metrics),
+        }
+        server.add_generic_rpc_handlers([raw_handler(SERVICES[name], servicer) for name, servicer in services.items()])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _enable_reflection(server)
+        self.port = self._bind(server)
+        await server.start()
+        self._grpc = server
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        host, port = self.settings.host, self.settings.port
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            return server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise AddressInUseError(
+                f"the gRPC port {address} cannot be bound: it is taken by another process, or the address is not of this "
+                f"machine. Stop the other process, or choose with --port and --host ({error})"
+            ) from None
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
+            ("grpc.max_receive_message_length", self.settings.max_request_bytes),
+            # The engine pings every 30 s while calls are active; gRPC's default allows a ping in 5 minutes.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+
+
+async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda: None) -> None:
+    """Start a server, serve until SIGTERM, SIGINT or the settings' timeout, and drain; a second signal ends the grace."""
+    loop = asyncio.get_running_loop()
+    asked_to_stop = asyncio.Event()
+    asked_again = asyncio.Event()
+
+    def stop() -> None:
+        (asked_again if asked_to_stop.is_set() else asked_to_stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.start()
+    on_started()
+    if server.settings.timeout is not None:
+        loop.call_later(server.settings.timeout, asked_to_stop.set)
+    await asked_to_stop.wait()
+    draining = asyncio.create_task(server.stop())
+    impatient = asyncio.create_task(asked_again.wait())
+    await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    impatient.cancel()
+    if not draining.done():
+        await server.stop(grace=0)
+    await draining
+
+
+def _enable_reflection(server: grpc.aio.Server) -> None:
+    from grpc_reflection.v1alpha import reflection
+
+    names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def _show_plugins(metrics: Metrics, plugins: PluginLoadResult) -> None:
+    for state, group in plugins.by_state.items():
+        for plugin in group:
+            identity = plugin.identity
+            metrics.plugin_state.labels(identity.name, identity.distribution or "", state).set(1)
+    for loaded in plugins.loaded:
+        metrics.plugin_load.labels(loaded.identity.name).set(loaded.seconds)
+    for failed in plugins.failed:
+        metrics.plugin_load.labels(failed.identity.name).set(failed.seconds)

@@ -1,0 +1,51 @@
+"""What the protocol's messages offer to a connector's methods; costly parts are worked out only if they are wanted."""
+
+from functools import partial
+from typing import Any
+
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+
+from connector_core.literals import to_python_map
+from connector_core.operations import Deferred
+from connector_core.registry import RegisteredConnector
+from connector_core.services.decoding import moment, span
+from connector_core.task import idempotency_key
+
+
+def create_arguments(
+    request: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader, inputs: LiteralMap
+) -> dict[str, Any]:
+    """Return what `create` and `do` are offered."""
+    execution = request.task_execution_metadata.task_execution_id
+    return {
+        "task_template": request.template,
+        "inputs": Deferred(partial(to_python_map, inputs)),
+        "literals": inputs,
+        "output_prefix": request.output_prefix,
+        "task_execution_metadata": request.task_execution_metadata,
+        "idempotency_key": Deferred(partial(idempotency_key, execution, request.output_prefix)),
+    }
+
+
+def job_arguments(connector: RegisteredConnector, resource_meta: bytes) -> dict[str, Any]:
+    """Return what every method about a job is offered; decoding may be the plugin's code, so it runs where that runs."""
+    if connector.metadata_type is None:
+        return {"resource_meta": resource_meta}
+    return {"resource_meta": Deferred(partial(connector.metadata_type.decode, resource_meta))}
+
+
+def metrics_arguments(connector: RegisteredConnector, request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:
+    """Return what `get_metrics` is offered; times that the request leaves out are `None`."""
+    return {
+        **job_arguments(connector, request.resource_meta),
+        "queries": list(request.queries),
+        "start_time": moment(request.start_time) if request.HasField("start_time") else None,
+        "end_time": moment(request.end_time) if request.HasField("end_time") else None,
+        "step": span(request.step) if request.HasField("step") else None,
+    }
+
+
+def logs_arguments(connector: RegisteredConnector, request: agent_pb2.GetTaskLogsRequest) -> dict[str, Any]:
+    """Return what `get_logs` is offered."""
+    return {**job_arguments(connector, request.resource_meta), "lines": request.lines, "token": request.token}

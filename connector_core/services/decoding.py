@@ -1,0 +1,84 @@
+"""Raw requests to messages and what they are about: the one place where bad ones are refused."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from flyteidl.admin import agent_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from connector_core.errors import InvalidRequestError
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.services.recording import Request
+
+M = TypeVar("M", bound=Message)
+
+
+def decode(message_type: type[M], raw: bytes) -> M:
+    """Parse a message.
+
+    Raises:
+        InvalidRequestError: the bytes are no such message.
+    """
+    try:
+        return message_type.FromString(raw)
+    except DecodeError as error:
+        name = message_type.DESCRIPTOR.full_name
+        raise InvalidRequestError(f"the request's {len(raw)} bytes are no {name}: {error}") from None
+
+
+def category_of(request: object) -> tuple[str, int]:
+    """Return the task type's name and version that a request is about.
+
+    Engines before 1.13 fill `task_type` alone.
+
+    Raises:
+        InvalidRequestError: it names none.
+    """
+    category: agent_pb2.TaskCategory = request.task_category  # type: ignore[attr-defined] # five messages, one shape
+    name = category.name or request.task_type  # type: ignore[attr-defined] # the same
+    if not name:
+        raise InvalidRequestError("the request names no task type: fill task_category.name")
+    return name, category.version
+
+
+def find_by_template(
+    registry: ConnectorRegistry,
+    message: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader,
+    request: Request,
+) -> RegisteredConnector:
+    """Return what serves the task type of a message's template.
+
+    Raises:
+        InvalidRequestError: there is no template, or it has no type.
+        NotRegisteredError: nothing serves it.
+    """
+    template = message.template
+    if not template.type:
+        raise InvalidRequestError("the request has no task type: fill template.type")
+    return request.find(registry, template.type, template.task_type_version)
+
+
+def moment(timestamp: Timestamp) -> datetime:
+    """Return a timestamp as an aware datetime.
+
+    Raises:
+        InvalidRequestError: it is outside of the years 1 to 9999.
+    """
+    try:
+        return timestamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"a timestamp cannot be used: {error}") from None
+
+
+def span(duration: Duration) -> timedelta:
+    """Return a duration.
+
+    Raises:
+        InvalidRequestError: it is out of range.
+    """
+    try:
+        return duration.ToTimedelta()
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"a duration cannot be used: {error}") from None

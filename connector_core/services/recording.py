@@ -1,0 +1,167 @@
+"""What every RPC has around it: metrics, and the way from an error to a status."""
+
+import asyncio
+import functools
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+
+from connector_core.errors import ConnectorError, Fault
+from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.services.status import status_of
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any] if hasattr(grpc.aio.ServicerContext, "__class_getitem__") else Any
+
+
+class Recorded(Protocol):
+    """A servicer whose methods can be recorded."""
+
+    metrics: Metrics
+
+
+class Request:
+    """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
+
+    __slots__ = ("_began", "_context", "_metrics", "_operation", "_task_type", "execution")
+
+    def __init__(self, metrics: Metrics, operation: str, context: Any, task_type: str) -> None:
+        self._metrics = metrics
+        self._operation = operation
+        self._context = context
+        self._task_type = task_type
+        self._began = time.perf_counter()
+        self.execution = ""
+        metrics.request(task_type, operation).in_flight.inc()
+
+    def find(self, registry: ConnectorRegistry, task_type: str, version: int) -> RegisteredConnector:
+        """Look up what this request is about; only names that are registered become metric labels.
+
+        Raises:
+            NotRegisteredError: nothing serves it.
+        """
+        connector = registry.lookup(task_type, version)
+        self._metrics.request(self._task_type, self._operation).in_flight.dec()
+        self._task_type = task_type
+        self._metrics.request(task_type, self._operation).in_flight.inc()
+        return connector
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds until the client's deadline; `None` where it set none."""
+        left: float | None = self._context.time_remaining()
+        return left
+
+    def count_input(self, size: int) -> None:
+        """Count the bytes of a task's inputs."""
+        self._metrics.input_size(self._task_type).observe(size)
+
+    def succeeded(self) -> None:
+        """The answer is on its way."""
+        self._ended().success.inc()
+
+    def cut_short(self) -> None:
+        """The client has gone, by its deadline or on its own account."""
+        left = self.timeout
+        self._failed("DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED")
+
+    async def failed(self, error: Exception) -> NoReturn:
+        """Answer with the status of `error`; the traceback stays in the log."""
+        reference = secrets.token_hex(6)
+        status = status_of(error, reference)
+        self._failed(status.code.name)
+        self._log(error, status.code.name, status.details, reference)
+        await self._context.abort(*status)
+        raise AssertionError("abort() raises")
+
+    def _failed(self, code: str) -> None:
+        self._ended()
+        self._metrics.failure(self._task_type, self._operation, code).inc()
+
+    def _ended(self) -> Any:
+        instruments = self._metrics.request(self._task_type, self._operation)
+        instruments.in_flight.dec()
+        instruments.latency.observe(time.perf_counter() - self._began)
+        return instruments
+
+    def _log(self, error: Exception, code: str, details: str, reference: str) -> None:
+        caller_is_at_fault = isinstance(error, ConnectorError) and error.fault is Fault.CALLER
+        with_traceback = not isinstance(error, ConnectorError) or error.__cause__ is not None
+        _log.log(
+            logging.INFO if caller_is_at_fault else logging.WARNING,
+            "%s of %s answered %s [%s]: %s",
+            self._operation,
+            self._task_type or "the metadata",
+            code,
+            reference,
+            details,
+            exc_info=error if with_traceback else None,
+        )
+
+
+S = TypeVar("S", bound=Recorded)
+Unary = Callable[[S, Any, Request], Awaitable[bytes]]
+Stream = Callable[[S, Any, Request], AsyncIterator[bytes]]
+
+
+def record_connector_metrics(
+    operation: str, task_type: str = UNKNOWN_TASK_TYPE
+) -> Callable[[Unary[S]], Callable[[S, Any, Any], Awaitable[bytes]]]:
+    """Wrap a servicer's method with one answer: count it, time it, and answer errors with their status.
+
+    The method takes the raw request and a `Request`; what comes out takes the raw request and gRPC's context. Until the
+    method has found out what the request is about, it counts under `task_type`.
+    """
+
+    def decorate(method: Unary[S]) -> Callable[[S, Any, Any], Awaitable[bytes]]:
+        @functools.wraps(method)
+        async def recorded(self: S, raw: Any, context: Any) -> bytes:
+            request = Request(self.metrics, operation, context, task_type)
+            try:
+                answer = await method(self, raw, request)
+            except asyncio.CancelledError:
+                request.cut_short()
+                raise
+            except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+                await request.failed(error)
+            request.succeeded()
+            return answer
+
+        return recorded
+
+    return decorate
+
+
+def record_connector_stream(
+    operation: str, task_type: str = UNKNOWN_TASK_TYPE
+) -> Callable[[Stream[S]], Callable[[S, Any, Any], AsyncIterator[bytes]]]:
+    """Wrap a servicer's method with a stream of answers, as `record_connector_metrics` wraps one with one."""
+
+    def decorate(method: Stream[S]) -> Callable[[S, Any, Any], AsyncIterator[bytes]]:
+        @functools.wraps(method)
+        async def recorded(self: S, raw: Any, context: Any) -> AsyncIterator[bytes]:
+            request = Request(self.metrics, operation, context, task_type)
+            try:
+                async for answer in method(self, raw, request):
+                    yield answer
+            except (asyncio.CancelledError, GeneratorExit):
+                request.cut_short()
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                await request.failed(error)
+            request.succeeded()
+
+        return recorded
+
+    return decorate
+
+
+metadata_request = functools.partial(record_connector_metrics, task_type=NO_TASK_TYPE)
+"""For methods that are about no task type."""

@@ -1,0 +1,70 @@
+"""`flyteidl.service.SyncAgentService`: a task is answered within one stream."""
+
+from collections.abc import AsyncIterator
+
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+
+from connector_core.errors import InvalidRequestError, UnsupportedOperationError
+from connector_core.invocation import Invoker
+from connector_core.metrics import Metrics, do_operation
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.services.arguments import create_arguments
+from connector_core.services.decoding import decode, find_by_template
+from connector_core.services.recording import Request, record_connector_stream
+
+
+class SyncConnectorService:
+    """Serves sync connectors."""
+
+    def __init__(self, registry: ConnectorRegistry, invoker: Invoker, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._registry = registry
+        self._invoker = invoker
+
+    @record_connector_stream(do_operation)
+    async def ExecuteTaskSync(self, raw: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:
+        """Take a header, then inputs; answer with one message that carries the resource.
+
+        The engine sends both, half-closes, reads one message and cancels. Clients that keep their side open are answered
+        too: nothing after the inputs is waited for.
+        """
+        header = await _header(raw)
+        connector = find_by_template(self._registry, header, request)
+        _refuse_async(connector)
+        inputs = await _inputs(raw, header)
+        request.count_input(inputs.ByteSize())
+        arguments = create_arguments(header, inputs)
+        resource = await self._invoker.invoke(connector, do_operation, arguments, request.timeout)
+        answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=resource)
+        yield agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
+
+
+async def _header(raw: AsyncIterator[bytes]) -> agent_pb2.CreateRequestHeader:
+    first = await anext(raw, None)
+    if first is None:
+        raise InvalidRequestError("the stream is empty: send a header with the task template, then the inputs")
+    message = decode(agent_pb2.ExecuteTaskSyncRequest, first)
+    if message.WhichOneof("part") != "header":
+        raise InvalidRequestError("the stream does not begin with a header: send it before the inputs")
+    return message.header
+
+
+async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHeader) -> LiteralMap:
+    second = await anext(raw, None)
+    if second is not None:
+        message = decode(agent_pb2.ExecuteTaskSyncRequest, second)
+        if message.WhichOneof("part") != "inputs":
+            raise InvalidRequestError("the second message of the stream is not the inputs")
+        return message.inputs
+    if declared := sorted(header.template.interface.inputs.variables):
+        raise InvalidRequestError(f"the stream ends after the header, but the task takes inputs: {', '.join(declared)}")
+    return LiteralMap()
+
+
+def _refuse_async(connector: RegisteredConnector) -> None:
+    if not connector.is_sync:
+        raise UnsupportedOperationError(
+            f"connector {connector.name!r} is an async one: call AsyncAgentService.CreateTask, not ExecuteTaskSync",
+            plugin=connector.plugin.name,
+        )

@@ -1,0 +1,211 @@
+"""A real server on free ports of the loopback address, with a client for it."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.request import urlopen
+
+import grpc.aio
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.tasks_pb2 import TaskTemplate
+from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from connector_core.connector import ConnectorBase
+from connector_core.literals import to_literal_map
+from connector_core.plugins import (
+    PluginLoadResult,
+    PluginSelection,
+    PluginSource,
+    build_registry,
+    load_plugins,
+    module_plugin,
+)
+from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.server import ConnectorServer, LoopFactory
+from connector_core.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that serves, and typed calls on it over real gRPC.
+
+    The stubs are the protocol's own; the methods besides them save a test from building messages.
+    """
+
+    server: ConnectorServer
+    channel: grpc.aio.Channel
+
+    @property
+    def address(self) -> str:
+        """`host:port` of gRPC."""
+        return f"127.0.0.1:{self.server.port}"
+
+    @property
+    def async_stub(self) -> AsyncAgentServiceStub:
+        """`flyteidl.service.AsyncAgentService`."""
+        return AsyncAgentServiceStub(self.channel)
+
+    @property
+    def sync_stub(self) -> SyncAgentServiceStub:
+        """`flyteidl.service.SyncAgentService`."""
+        return SyncAgentServiceStub(self.channel)
+
+    @property
+    def metadata_stub(self) -> AgentMetadataServiceStub:
+        """`flyteidl.service.AgentMetadataService`."""
+        return AgentMetadataServiceStub(self.channel)
+
+    async def list_connectors(self) -> list[agent_pb2.Agent]:
+        """Call ListAgents."""
+        answer = await self.metadata_stub.ListAgents(agent_pb2.ListAgentsRequest())
+        return list(answer.agents)
+
+    async def create(
+        self,
+        template: TaskTemplate | str,
+        inputs: Mapping[str, Any] | LiteralMap | None = None,
+        *,
+        output_prefix: str = "",
+        task_execution_metadata: agent_pb2.TaskExecutionMetadata | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """Call CreateTask and return the resource meta; a string is the type of a template with nothing else in it."""
+        request = agent_pb2.CreateTaskRequest(
+            template=_template(template),
+            inputs=_literals(inputs),
+            output_prefix=output_prefix,
+            task_execution_metadata=task_execution_metadata,
+        )
+        answer: agent_pb2.CreateTaskResponse = await self.async_stub.CreateTask(request, timeout=timeout)
+        return answer.resource_meta
+
+    async def get(
+        self, task_type: str, resource_meta: bytes, *, output_prefix: str = "", timeout: float | None = None
+    ) -> agent_pb2.Resource:
+        """Call GetTask."""
+        request = agent_pb2.GetTaskRequest(
+            task_category=_category(task_type), resource_meta=resource_meta, output_prefix=output_prefix
+        )
+        answer: agent_pb2.GetTaskResponse = await self.async_stub.GetTask(request, timeout=timeout)
+        return answer.resource
+
+    async def delete(self, task_type: str, resource_meta: bytes, *, timeout: float | None = None) -> None:
+        """Call DeleteTask."""
+        request = agent_pb2.DeleteTaskRequest(task_category=_category(task_type), resource_meta=resource_meta)
+        await self.async_stub.DeleteTask(request, timeout=timeout)
+
+    async def get_metrics(
+        self, task_type: str, resource_meta: bytes, queries: Iterable[str] = ()
+    ) -> agent_pb2.GetTaskMetricsResponse:
+        """Call GetTaskMetrics."""
+        answer: agent_pb2.GetTaskMetricsResponse = await self.async_stub.GetTaskMetrics(
+            agent_pb2.GetTaskMetricsRequest(
+                task_category=_category(task_type), resource_meta=resource_meta, queries=list(queries)
+            )
+        )
+        return answer
+
+    async def get_logs(
+        self, task_type: str, resource_meta: bytes, *, lines: int = 0, token: str = "", timeout: float | None = None
+    ) -> AsyncIterator[agent_pb2.GetTaskLogsResponse]:
+        """Call GetTaskLogs and yield each message of the stream."""
+        request = agent_pb2.GetTaskLogsRequest(
+            task_category=_category(task_type), resource_meta=resource_meta, lines=lines, token=token
+        )
+        async for message in self.async_stub.GetTaskLogs(request, timeout=timeout):
+            yield message
+
+    async def execute(
+        self,
+        template: TaskTemplate | str,
+        inputs: Mapping[str, Any] | LiteralMap | None = None,
+        *,
+        output_prefix: str = "",
+        timeout: float | None = None,
+    ) -> agent_pb2.Resource:
+        """Call ExecuteTaskSync as the engine does: header, inputs, half-close, one answer, cancel."""
+        header = agent_pb2.CreateRequestHeader(template=_template(template), output_prefix=output_prefix)
+        call = self.sync_stub.ExecuteTaskSync(
+            iter(
+                [
+                    agent_pb2.ExecuteTaskSyncRequest(header=header),
+                    agent_pb2.ExecuteTaskSyncRequest(inputs=_literals(inputs)),
+                ]
+            ),
+            timeout=timeout,
+        )
+        answer: agent_pb2.ExecuteTaskSyncResponse = await call.read()
+        call.cancel()
+        return answer.header.resource
+
+    async def health(self, service: str = "") -> str:
+        """Call grpc.health.v1's Check and return the name of its answer."""
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        return name
+
+    def metrics_text(self) -> str:
+        """Scrape `/metrics` over HTTP; blocking, which the server's thread for it does not mind."""
+        with urlopen(f"http://127.0.0.1:{self.server.http_port}/metrics") as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the value of one sample, 0 if it has not been counted yet."""
+        return self.server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def running_server(
+    *connectors: ConnectorBase,
+    plugins: Iterable[PluginSource | str] = (),
+    settings: Mapping[str, Any] | None = None,
+    new_plugin_loop: LoopFactory | None = None,
+) -> AsyncIterator[RunningServer]:
+    """Serve connectors, and plugins named by module or source, on free ports until the block ends.
+
+    Args:
+        connectors: served as a program's own.
+        plugins: modules with hookimpls, or sources as `connector_core.plugins.installed_plugins` finds them.
+        settings: over the defaults; `plugins` in it are the plugins' sections.
+        new_plugin_loop: makes the loops that plugin code runs on, for a test that watches them.
+
+    Raises:
+        SetupError: as the command line would report it.
+    """
+    chosen = Settings(**{"port": 0, "http_port": 0, "grace": 5, **(settings or {})})
+    sources = [module_plugin(source) if isinstance(source, str) else source for source in plugins]
+    result = load_plugins(sources, PluginSelection(configs=chosen.plugins))
+    server = ConnectorServer(_registry(connectors, result, chosen), chosen, result, new_plugin_loop)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1)]
+        ) as channel:
+            yield RunningServer(server, channel)
+    finally:
+        await server.stop()
+
+
+def _registry(connectors: Iterable[ConnectorBase], result: PluginLoadResult, settings: Settings) -> ConnectorRegistry:
+    registry = build_registry(result, settings.prefer)
+    for connector in connectors:
+        registry.register(connector, plugin=PluginIdentity(f"test-{connector.name.lower()}"))
+    return registry
+
+
+def _template(template: TaskTemplate | str) -> TaskTemplate:
+    return TaskTemplate(type=template) if isinstance(template, str) else template
+
+
+def _literals(inputs: Mapping[str, Any] | LiteralMap | None) -> LiteralMap:
+    return inputs if isinstance(inputs, LiteralMap) else to_literal_map(inputs or {})
+
+
+def _category(task_type: str) -> agent_pb2.TaskCategory:
+    name, _, version = task_type.partition("@")
+    return agent_pb2.TaskCategory(name=name, version=int(version or 0))
