@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from connector_core.connector import ConnectorBase
@@ -138,11 +139,8 @@ def encode_answer(operation: str, answer: Any) -> Any:
     Raises:
         PluginCallError: the answer is none.
     """
-    return _ENCODERS.get(operation, _encode_nothing)(answer)
-
-
-def _encode_nothing(_answer: Any) -> None:
-    return None
+    encode = _ENCODERS.get(operation)
+    return encode(answer) if encode is not None else None
 
 
 def _encode_resource_meta(answer: Any) -> bytes:
@@ -168,9 +166,7 @@ def _encode_resource(answer: Any) -> agent_pb2.Resource:
         outputs = answer.outputs if isinstance(answer.outputs, LiteralMap) else to_literal_map(answer.outputs)
         encoded.outputs.CopyFrom(outputs)
     if answer.custom_info is not None:
-        custom_info = Struct()
-        custom_info.update(dict(answer.custom_info))
-        encoded.custom_info.CopyFrom(custom_info)
+        encoded.custom_info.CopyFrom(ParseDict(dict(answer.custom_info), Struct()))
     if answer.error_code:
         encoded.agent_error.code = answer.error_code
     return encoded

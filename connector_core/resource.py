@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from flyteidl.admin.agent_pb2 import LogLine
@@ -83,8 +83,8 @@ class LogPage:
     token: str = ""
 
 
-@lru_cache(maxsize=None)
-def _adapter(meta_type: Hashable) -> "TypeAdapter[Any]":
+@cache
+def _adapter(meta_type: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter  # a third of the import time of this package; only hosts that decode need it
 
     return TypeAdapter(meta_type)
@@ -100,7 +100,8 @@ class ResourceMeta:
 
     def encode(self) -> bytes:
         """Return the JSON bytes that the engine keeps and hands back."""
-        fields = _adapter(type(self)).dump_python(self, mode="json")
+        own: Any = type(self)  # mypy takes classes of unhashable instances for unhashable
+        fields = _adapter(own).dump_python(self, mode="json")
         return json.dumps(fields).encode()
 
     @classmethod
@@ -117,8 +118,9 @@ class ResourceMeta:
 
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is no dataclass")
+        own: Any = cls
         try:
-            meta: Self = _adapter(cls).validate_json(data, strict=True)
+            meta: Self = _adapter(own).validate_json(data, strict=True)
         except ValidationError as error:
             raise _explain(cls, error) from None
         return meta

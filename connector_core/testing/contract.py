@@ -174,9 +174,11 @@ class ConnectorContract:
 
     async def _finished(self, host: RunningServer, resource_meta: bytes) -> agent_pb2.Resource:
         async with asyncio.timeout(self.patience):
-            while not Phase((resource := await self._get(host, resource_meta)).phase).is_terminal:
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - the engine polls, and so does this
-        return resource
+            while True:  # the engine polls, and so does this
+                resource = await self._get(host, resource_meta)
+                if Phase(resource.phase).is_terminal:
+                    return resource
+                await asyncio.sleep(0.05)
 
 
 async def _code(call: Awaitable[Any]) -> grpc.StatusCode | None:
