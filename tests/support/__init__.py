@@ -1,0 +1,1 @@
+"""What several tests need: wheels, environments and hosts in processes of their own."""
