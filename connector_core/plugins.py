@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pluggy
-from importlib_metadata import EntryPoint, entry_points
+from importlib_metadata import EntryPoint, distributions, entry_points
 
 from connector_core import hookspecs
 from connector_core.connector import ConnectorBase
@@ -111,9 +111,12 @@ def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
     Args:
         path: where to look for distributions in place of `sys.path`.
     """
-    where = {} if path is None else {"path": list(path)}
-    found = [_installed(point) for point in entry_points(group=ENTRY_POINT_GROUP, **where)]
-    return sorted(found, key=lambda source: source.identity.name)
+    if path is None:
+        points: Iterable[EntryPoint] = entry_points(group=ENTRY_POINT_GROUP)
+    else:
+        found = distributions(path=list(path))
+        points = (point for one in found for point in one.entry_points.select(group=ENTRY_POINT_GROUP))
+    return sorted((_installed(point) for point in points), key=lambda source: source.identity.name)
 
 
 def refuse_shared_names(sources: Iterable[PluginSource]) -> None:
@@ -206,7 +209,7 @@ def _connectors(answer: Any, source: PluginSource) -> list[ConnectorBase]:
     if isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Mapping):
         return list(answer)
     raise PluginLoadError(
-        f"register_connectors() in {source.value!r} returned a {type(answer).__name__}, not a list of connectors"
+        f"register_connectors() in {source.value!r} returned {type(answer).__name__}, not a list of connectors"
     )
 
 

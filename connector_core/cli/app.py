@@ -104,7 +104,7 @@ def serve(
     given = dict(locals())  # one name for each setting
     from connector_core.cli.serve import serve_until_stopped
 
-    settings = load_settings({name: given[name] for name in Settings.model_fields if name in given}, config)
+    settings = _load({name: given[name] for name in Settings.model_fields if name in given}, config)
     _log_to_stderr()
     hung = serve_until_stopped(settings)
     if hung:
@@ -173,7 +173,14 @@ def _plugin_settings(
     config: Path | None,
 ) -> Settings:
     given = {"modules": modules, "allow_plugin": allow_plugin, "block_plugin": block_plugin, "prefer": prefer}
-    return load_settings(given, config)
+    return _load(given, config)
+
+
+def _load(given: dict[str, Any], config: Path | None) -> Settings:
+    settings = load_settings(given, config)
+    if settings.modules and "" not in sys.path:
+        sys.path.insert(0, "")  # a module of --modules may lie in the working directory, as with python -m
+    return settings
 
 
 def _log_to_stderr() -> None:

@@ -1,0 +1,203 @@
+"""`connector-host serve` in a process of its own: how it starts, drains and ends."""
+
+import concurrent.futures
+
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from flyteidl.admin.agent_pb2 import CreateTaskRequest, CreateTaskResponse, ListAgentsRequest
+from flyteidl.core.tasks_pb2 import TaskTemplate
+from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.support.environments import try_to_run
+from tests.support.gate import PLUGIN, Gate
+from tests.support.hosts import HostProcess, host_process
+
+CONNECTOR_HOST = Path(sys.executable).with_name("connector-host")
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with Gate() as gate:
+        yield gate
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with the plugin that waits at a gate."""
+    (tmp_path / "at_the_gate.py").write_text(textwrap.dedent(PLUGIN))
+    return tmp_path
+
+
+def create(channel: grpc.Channel, task_type: str) -> "grpc.Future[CreateTaskResponse]":
+    request = CreateTaskRequest(template=TaskTemplate(type=task_type))
+    return AsyncAgentServiceStub(channel).CreateTask.future(request)
+
+
+def wait_until_not_serving(channel: grpc.Channel) -> None:
+    """Return when health, which is watched, says that the host drains."""
+    for answer in HealthStub(channel).Watch(HealthCheckRequest()):
+        if answer.status != HealthCheckResponse.SERVING:
+            return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_20_calls_in_flight_finish_and_ends_with_0(folder: Path, gate: Gate, number: int) -> None:
+    with (
+        host_process("--modules", "at_the_gate", cwd=folder, GATE=str(gate.port)) as host,
+        grpc.insecure_channel(host.address) as channel,
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        drains = threads.submit(wait_until_not_serving, channel)
+        calls = [create(channel, task_type) for task_type in ["blocking", "asynchronous"] * 10]
+        gate.wait_for(20)
+        host.process.send_signal(number)
+        drains.result(30)
+        assert not any(call.done() for call in calls)
+        gate.open()
+        assert [call.result(30).resource_meta for call in calls] == [b"{}"] * 20
+        assert host.wait() == 0
+
+
+def test_a_second_signal_ends_the_grace(folder: Path, gate: Gate) -> None:
+    with (
+        host_process("--modules", "at_the_gate", "--grace", "600", cwd=folder, GATE=str(gate.port)) as host,
+        grpc.insecure_channel(host.address) as channel,
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        drains = threads.submit(wait_until_not_serving, channel)
+        calls = [create(channel, "blocking"), create(channel, "asynchronous")]
+        gate.wait_for(2)
+        host.process.send_signal(signal.SIGTERM)
+        drains.result(30)
+        assert host.stop() == 0
+        assert {call.code() for call in calls} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+def test_calls_that_never_end_do_not_keep_the_exit_beyond_the_grace(folder: Path, gate: Gate) -> None:
+    with (
+        host_process("--modules", "at_the_gate", "--grace", "0.2", cwd=folder, GATE=str(gate.port)) as host,
+        grpc.insecure_channel(host.address) as channel,
+    ):
+        calls = [create(channel, "blocking"), create(channel, "asynchronous")]
+        gate.wait_for(2)
+        assert host.stop() == 0
+        assert all(call.code() is not grpc.StatusCode.OK for call in calls)
+
+
+@pytest.fixture
+def host_as_pid_1(folder: Path, gate: Gate) -> Iterator[HostProcess]:
+    """A host that is process 1 of a PID namespace, as in a container."""
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to make a PID namespace (run as root)")
+    with host_process("--modules", "at_the_gate", cwd=folder, before=unshare, GATE=str(gate.port)) as host:
+        yield host
+
+
+def test_as_process_1_a_sigterm_drains_and_ends_with_0(host_as_pid_1: HostProcess, gate: Gate) -> None:
+    with grpc.insecure_channel(host_as_pid_1.address) as channel:
+        call = create(channel, "blocking")
+        gate.wait_for(1)
+        (first,) = psutil.Process(host_as_pid_1.process.pid).children()
+        first.send_signal(signal.SIGTERM)
+        gate.open()
+        assert call.result(30).resource_meta == b"{}"
+        assert host_as_pid_1.wait() == 0
+
+
+def test_as_process_1_it_reaps_orphans(host_as_pid_1: HostProcess) -> None:
+    (first,) = psutil.Process(host_as_pid_1.process.pid).children()
+    namespace = ["nsenter", "--target", str(first.pid), "--pid", "--mount"]
+    # The shell ends before its child, which then belongs to process 1.
+    script = "sh -c 'sleep 0.2 & echo $!'"
+    orphan = subprocess.run([*namespace, "sh", "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    waiting = f"while [ -e /proc/{orphan} ]; do sleep 0.05; done"
+    subprocess.run([*namespace, "sh", "-c", waiting], check=True, timeout=30)
+
+
+def test_a_second_host_on_the_same_port_says_so_and_fails() -> None:
+    with host_process() as host:
+        second = try_to_run(CONNECTOR_HOST, "serve", "--port", str(host.grpc_port), "--http-port", "0")
+        assert second.returncode == 1
+        assert (
+            f"the gRPC port 127.0.0.1:{host.grpc_port} cannot be bound: it is taken by another process" in second.stderr
+        )
+        assert "Traceback" not in second.stderr
+
+
+def test_a_taken_http_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = try_to_run(CONNECTOR_HOST, "serve", "--port", "0", "--http-port", str(port))
+    assert result.returncode == 1
+    assert f"the HTTP port 127.0.0.1:{port} is taken by another process" in result.stderr
+
+
+def test_the_variables_that_kubernetes_injects_for_a_service_change_nothing() -> None:
+    injected = {
+        "CONNECTOR_HOST_PORT": "tcp://10.0.0.7:8000",
+        "CONNECTOR_HOST_SERVICE_HOST": "10.0.0.7",
+        "CONNECTOR_HOST_SERVICE_PORT": "8000",
+        "CONNECTOR_HOST_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "CONNECTOR_HOST_PORT_8000_TCP_ADDR": "10.0.0.7",
+    }
+    with host_process(**injected) as host, grpc.insecure_channel(host.address) as channel:
+        agents = AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest()).agents
+        assert "sleep" in [task_type for agent in agents for task_type in agent.supported_task_types]
+        assert host.stop() == 0
+
+
+def test_it_says_what_is_open_to_whom() -> None:
+    with host_process() as local:
+        assert "open to this machine alone" in local.output
+    with host_process("--host", "0.0.0.0") as open_host:
+        assert "open to everyone who reaches this address, without authentication" in open_host.output
+
+
+def test_todays_command_line_is_understood() -> None:
+    with host_process("--prometheus_port", "0", "--worker", "3", "--timeout", "0.01") as host:
+        assert host.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["--port", "many"], {}, "Invalid value for '--port'"),
+        (["--port", "70000"], {}, "--port: Input should be less than or equal to 65535"),
+        (["--nonsense"], {}, "No such option"),
+        (
+            [],
+            {"CONNECTOR_HOST__PORT": "x"},
+            "the environment variable CONNECTOR_HOST__PORT: Input should be a valid integer",
+        ),
+        ([], {"CONNECTOR_HOST__PROT": "1"}, "CONNECTOR_HOST__PROT is no setting (did you mean 'port'?)"),
+        (["--config", "nowhere.toml"], {}, "the settings file nowhere.toml cannot be read"),
+        (["--prefer", "spark"], {}, "write CATEGORY=PLUGIN"),
+    ],
+)
+def test_bad_usage_is_explained_in_a_line_and_ends_with_2(
+    arguments: list[str], environment: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    result = try_to_run(CONNECTOR_HOST, "serve", *arguments, cwd=tmp_path, **environment)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_module_that_is_no_plugin_is_reported_and_the_rest_served(tmp_path: Path) -> None:
+    (tmp_path / "no_plugin.py").write_text("class Something: pass\n")
+    with host_process("--modules", "no_plugin", cwd=tmp_path) as host:
+        assert host.stop() == 0
+    assert "plugin no_plugin FAILED to load: 'no_plugin' has no function marked with @hookimpl" in host.output
+    assert "sleep" in host.output
