@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def seconds(duration: str) -> float:
     found = re.fullmatch(r"(\d+)([sm])", duration)
     assert found, f"{duration!r} is no duration that this test reads"
     return int(found[1]) * {"s": 1, "m": 60}[found[2]]
+
+
+def size(quantity: str) -> int:
+    found = re.fullmatch(r"(\d+)([MG])i", quantity)
+    assert found, f"{quantity!r} is no quantity that this test reads"
+    return int(found[1]) * {"M": 2**20, "G": 2**30}[found[2]]
 
 
 KUSTOMIZATION = read("kustomization.yaml")
@@ -152,6 +159,31 @@ def test_secrets_are_readable_to_the_host_and_not_to_everybody() -> None:
     modes = [v["secret"]["defaultMode"] for v in SPEC["volumes"] if "secret" in v]
     assert modes == [0o440] * len(modes)
     assert SPEC["securityContext"]["fsGroup"] == SPEC["securityContext"]["runAsGroup"]
+
+
+# What one pod may take
+
+
+def test_all_queries_together_fit_into_a_pod() -> None:
+    duckdb = pytest.importorskip("connector_plugin_duckdb.config", reason="the image has the DuckDB plugin")
+    config = duckdb.load_config(DEPLOYED.plugins["duckdb"])
+    memory = size(CONTAINER["resources"]["limits"]["memory"])
+    (disk,) = [size(v["emptyDir"]["sizeLimit"]) for v in SPEC["volumes"] if "emptyDir" in v]
+    room_for_the_host = 512 * 2**20
+    assert config.max_concurrent * config.memory_limit + room_for_the_host <= memory
+    assert config.max_concurrent * config.disk_limit <= disk
+
+
+def test_the_storage_keys_that_are_commented_out_are_valid_and_their_secret_is_mounted() -> None:
+    duckdb = pytest.importorskip("connector_plugin_duckdb.config", reason="the image has the DuckDB plugin")
+    text = (FOLDER / "connector-host.toml").read_text()
+    block = text[text.index("# [plugins.duckdb.storage_options.s3]") :].replace("# ", "")
+    section = tomllib.loads(block)["plugins"]["duckdb"]
+    options = duckdb.load_config(section).storage_options["s3"]
+    groups = {value["group"] for value in options.values() if isinstance(value, dict)}
+    assert {f"{DEPLOYED.secrets.folder}/{group}" for group in groups} <= {
+        m["mountPath"] for m in CONTAINER["volumeMounts"]
+    }
 
 
 # Reachability
