@@ -1,5 +1,6 @@
 """The host's settings, validated once: command-line flag, then environment, then TOML file, then default."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -126,14 +128,34 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - part of pydantic-settings' signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - part of pydantic-settings' signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the sources in order; what stood in the file comes in among the arguments, and goes last."""
         assert isinstance(init_settings, InitSettingsSource)  # noqa: S101 - pydantic-settings' own class
         from_file = init_settings.init_kwargs.pop(_FROM_FILE, {})
-        return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+        return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, from_file)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; lists and tables of a plugin's section are JSON there, whose types only the plugin knows."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        for section in values.get("plugins", {}).values():
+            for key, value in section.items():
+                section[key] = _from_json(value)
+        return values
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:

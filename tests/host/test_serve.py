@@ -1,7 +1,6 @@
 """`connector-host serve` in a process of its own: how it starts, drains and ends."""
 
 import concurrent.futures
-
 import signal
 import socket
 import subprocess
