@@ -1,6 +1,7 @@
 """`connector-host serve`: load, report, serve."""
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import sys
@@ -25,6 +26,8 @@ def serve_until_stopped(settings: Settings) -> bool:
         _log.warning(warning)
     check_required(result, settings)
     registry = build_registry(result, settings.prefer)
+    gc.freeze()  # what start-up made stays for good: later collections need not look at it
+    gc.enable()
     with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
         return runner.run(_serve(registry, settings, result))
 
