@@ -39,8 +39,8 @@ class Refusal(Exception):  # noqa: N818 - it never leaves this package: `to_erro
 
 
 def check_depth(depth: int, limit: int) -> None:
-    """Refuse what is nested deeper than `limit`."""
-    if depth > limit:
+    """Refuse a container that `limit` others or more are around."""
+    if depth >= limit:
         raise Refusal(f"nested deeper than {limit} levels (or containing itself)")
 
 

@@ -70,7 +70,7 @@ def _exact_float(value: int) -> float:
 
 def _struct(literal: Literal, value: Any, literal_type: LiteralType, depth: int, strict: bool) -> None:
     value, kind = known(value)
-    if kind not in _STRUCT_KINDS or (strict and not _has_title(value, kind, literal_type)):
+    if kind not in _STRUCT_KINDS or (strict and not _is_struct_of(value, kind, literal_type)):
         raise _mismatch(value, literal_type)
     if kind is Struct or kind is Binary or _is_msgpack(literal_type):
         fill(literal, value, depth)
@@ -86,12 +86,15 @@ def _fields(value: Any) -> dict[Any, Any]:
     return data
 
 
-def _has_title(value: Any, kind: type | None, literal_type: LiteralType) -> bool:
-    """Say whether the JSON schema that flytekit declares with dataclasses and models is that of the value's class."""
+def _is_struct_of(value: Any, kind: type | None, literal_type: LiteralType) -> bool:
+    """Say whether a struct of this type is what the value is, rather than what it can be turned into.
+
+    The type that flytekit declares for a dataclass or model carries its JSON schema, whose title is the class's name.
+    """
     title = literal_type.metadata.fields.get("title")
-    if title is None:
-        return True
-    return kind in (Record, Model) and title.string_value == type(value).__name__
+    if title is not None:
+        return kind in (Record, Model) and title.string_value == type(value).__name__
+    return kind is not dict or bool(plain(value, 0) == value)
 
 
 def _is_msgpack(literal_type: LiteralType) -> bool:
