@@ -1,7 +1,8 @@
 """A connector's methods as operations: what each may ask for, how it runs, and what its answer is on the wire."""
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -10,11 +11,12 @@ from typing import Any, Generic, TypeVar
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from connector_core.connector import ConnectorBase
-from connector_core.errors import InvalidConnectorError, PluginCallError
+from connector_core.errors import InvalidConnectorError, LiteralError, PluginCallError
 from connector_core.literals import to_literal_map
 from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
 
@@ -109,7 +111,9 @@ def _inspect(connector: ConnectorBase, name: str, function: Callable[..., Any]) 
             wanted.add(parameter.name)
         elif parameter.default is parameter.empty:
             raise InvalidConnectorError(_unknown_argument(where, parameter.name, offered))
-    return Operation(name, function, _kind(function), frozenset(wanted))
+    kind = _kind(function)
+    _refuse_stream(where, name, kind)
+    return Operation(name, function, kind, frozenset(wanted))
 
 
 def _unknown_argument(where: str, name: str, offered: tuple[str, ...]) -> str:
@@ -120,25 +124,46 @@ def _unknown_argument(where: str, name: str, offered: tuple[str, ...]) -> str:
 
 
 def _kind(function: Callable[..., Any]) -> Kind:
-    code = inspect.unwrap(function)
-    if inspect.isasyncgenfunction(code):
-        return Kind.ASYNC_GENERATOR
-    if inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(getattr(code, "__call__", None)):  # noqa: B004
-        return Kind.COROUTINE
-    if inspect.isgeneratorfunction(code):
-        return Kind.GENERATOR
+    """The outermost layer that is more than a plain function decides: decorators make blocking functions async, too."""
+    for layer in _layers(function):
+        if inspect.isasyncgenfunction(layer):
+            return Kind.ASYNC_GENERATOR
+        if inspect.iscoroutinefunction(layer) or inspect.iscoroutinefunction(getattr(layer, "__call__", None)):  # noqa: B004
+            return Kind.COROUTINE
+        if inspect.isgeneratorfunction(layer):
+            return Kind.GENERATOR
     return Kind.BLOCKING
 
 
-def encode_answer(operation: str, answer: Any) -> Any:
+def _layers(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Give a callable, then what a decorator or a partial has wrapped in it, down to the innermost."""
+    seen: set[int] = set()
+    layer: Callable[..., Any] | None = function
+    while layer is not None and id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        layer = layer.func if isinstance(layer, functools.partial) else getattr(layer, "__wrapped__", None)
+
+
+def _refuse_stream(where: str, name: str, kind: Kind) -> None:
+    if not kind.is_stream or name == "get_logs" or (name == "get_metrics" and kind is Kind.GENERATOR):
+        return
+    article = "an" if kind is Kind.ASYNC_GENERATOR else "a"
+    raise InvalidConnectorError(f"{where}() is {article} {kind.value}, but has one answer: return it, do not yield")
+
+
+def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> Any:
     """Turn what plugin code answered into what goes on the wire; runs where plugin code runs.
 
     `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_metrics` a list of
-    `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others nothing.
+    `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others nothing. Where a task template was offered,
+    outputs become literals of the types that it declares.
 
     Raises:
         PluginCallError: the answer is none.
     """
+    if operation in {"get", "do"}:
+        return _encode_resource(answer, offered.get("task_template"))
     encode = _ENCODERS.get(operation)
     return encode(answer) if encode is not None else None
 
@@ -152,7 +177,7 @@ def _encode_resource_meta(answer: Any) -> bytes:
     return encoded
 
 
-def _encode_resource(answer: Any) -> agent_pb2.Resource:
+def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
     if not isinstance(answer, Resource):
         raise PluginCallError(f"returned {_described(answer)}, not a Resource")
     try:
@@ -163,8 +188,7 @@ def _encode_resource(answer: Any) -> agent_pb2.Resource:
     encoded = agent_pb2.Resource(phase=phase.value, message=answer.message)
     encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
     if answer.outputs is not None:
-        outputs = answer.outputs if isinstance(answer.outputs, LiteralMap) else to_literal_map(answer.outputs)
-        encoded.outputs.CopyFrom(outputs)
+        encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
     if answer.custom_info is not None:
         encoded.custom_info.CopyFrom(ParseDict(dict(answer.custom_info), Struct()))
     if answer.error_code:
@@ -172,8 +196,22 @@ def _encode_resource(answer: Any) -> agent_pb2.Resource:
     return encoded
 
 
+def _encode_outputs(outputs: Mapping[str, Any] | LiteralMap, template: TaskTemplate | None) -> LiteralMap:
+    if isinstance(outputs, LiteralMap):
+        return outputs
+    declared = template.interface.outputs.variables if template is not None else {}
+    try:
+        return to_literal_map(outputs, {name: variable.type for name, variable in declared.items()})
+    except LiteralError as error:
+        raise PluginCallError(f"returned outputs that cannot be sent: {error}") from None
+
+
 def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
-    results = list(answer or ())
+    if answer is None:
+        return []
+    if not isinstance(answer, Iterable):
+        raise PluginCallError(f"get_metrics() returned {_described(answer)}, not a list of ExecutionMetricResult")
+    results = list(answer)
     for one in results:
         if not isinstance(one, ExecutionMetricResult):
             raise PluginCallError(f"get_metrics() returned {_described(one)}, not an ExecutionMetricResult")
@@ -181,19 +219,18 @@ def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
 
 
 def _encode_log_piece(answer: Any) -> LogPage:
-    if isinstance(answer, LogPage):
-        return answer
-    if isinstance(answer, str | agent_pb2.LogLine):
-        return LogPage((answer,))
-    if isinstance(answer, list | tuple) and all(isinstance(one, str | agent_pb2.LogLine) for one in answer):
-        return LogPage(tuple(answer))
-    raise PluginCallError(f"get_logs() gave {_described(answer)}, which is neither a line nor a LogPage")
+    page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
+    if not isinstance(page.token, str) or isinstance(page.lines, str):
+        raise PluginCallError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
+    lines = tuple(page.lines)
+    for line in lines:
+        if not isinstance(line, str | agent_pb2.LogLine):
+            raise PluginCallError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
+    return LogPage(lines, page.token)
 
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "create": _encode_resource_meta,
-    "get": _encode_resource,
-    "do": _encode_resource,
     "get_metrics": _encode_metrics,
     "get_logs": _encode_log_piece,
 }

@@ -199,11 +199,11 @@ class Invoker:
 
 async def _call_async(operation: Operation, arguments: Mapping[str, Any]) -> Any:
     answer: Awaitable[Any] = operation.function(**operation.arguments(arguments))
-    return encode_answer(operation.name, await answer)
+    return encode_answer(operation.name, await answer, arguments)
 
 
 def _call_blocking(operation: Operation, arguments: Mapping[str, Any]) -> Any:
-    return encode_answer(operation.name, operation.function(**operation.arguments(arguments)))
+    return encode_answer(operation.name, operation.function(**operation.arguments(arguments)), arguments)
 
 
 def _translate(error: BaseException, connector: RegisteredConnector, operation: Operation) -> ConnectorError:

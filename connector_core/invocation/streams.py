@@ -26,7 +26,7 @@ class AsyncSteps:
             if self._generator is None:
                 self._generator = self._operation.function(**self._operation.arguments(self._arguments))
             try:
-                return encode_answer(self._operation.name, await anext(self._generator))
+                return encode_answer(self._operation.name, await anext(self._generator), self._arguments)
             except StopAsyncIteration:
                 return END
 
@@ -53,7 +53,7 @@ class BlockingSteps:
             if self._generator is None:
                 self._generator = self._operation.function(**self._operation.arguments(self._arguments))
             try:
-                return encode_answer(self._operation.name, next(self._generator))
+                return encode_answer(self._operation.name, next(self._generator), self._arguments)
             except StopIteration:
                 return END
             finally:
