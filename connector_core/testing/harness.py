@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import urlopen
+from uuid import uuid4
 
 import grpc.aio
 from flyteidl.admin import agent_pb2
@@ -68,15 +69,18 @@ class RunningServer:
         template: TaskTemplate | str,
         inputs: Mapping[str, Any] | LiteralMap | None = None,
         *,
-        output_prefix: str = "",
+        output_prefix: str | None = None,
         task_execution_metadata: agent_pb2.TaskExecutionMetadata | None = None,
         timeout: float | None = None,
     ) -> bytes:
-        """Call CreateTask and return the resource meta; a string is the type of a template with nothing else in it."""
+        """Call CreateTask and return the resource meta; a string is the type of a template with nothing else in it.
+
+        Each call is another task unless it says otherwise: an output prefix that is left out is made up.
+        """
         request = agent_pb2.CreateTaskRequest(
             template=_template(template),
             inputs=_literals(inputs),
-            output_prefix=output_prefix,
+            output_prefix=f"test://{uuid4()}/0" if output_prefix is None else output_prefix,
             task_execution_metadata=task_execution_metadata,
         )
         answer: agent_pb2.CreateTaskResponse = await self.async_stub.CreateTask(request, timeout=timeout)
