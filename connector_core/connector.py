@@ -1,5 +1,6 @@
 """What an author of a connector subclasses: the object that talks to one external system."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_origin
@@ -9,6 +10,8 @@ from connector_core.resource import Resource, ResourceMeta
 from connector_core.task import TaskCategory
 
 MetaT = TypeVar("MetaT", bound=ResourceMeta)
+
+_LARGEST_VERSION = 2**31 - 1  # the protocol's int32
 
 
 class ConnectorBase(ABC):
@@ -84,34 +87,62 @@ def categories_of(connector: ConnectorBase) -> tuple[TaskCategory, ...]:
         InvalidConnectorError: it names none, or in a form that is none.
     """
     given: Iterable[TaskCategory | str] = connector.task_categories
+    where = f"{_class(connector)}.task_categories"
     if not given:
         name = getattr(connector, "task_type_name", None)
         if not isinstance(name, str) or not name:
             raise InvalidConnectorError(
                 f"{_class(connector)} names no task type: set `task_type_name`, or `task_categories` for several"
             )
+        where = f"{_class(connector)}.task_type_name"
         given = [TaskCategory(name, connector.task_type_version)]
     if isinstance(given, str):
-        raise InvalidConnectorError(f"{_class(connector)}.task_categories is a string; write a list: [{given!r}]")
+        raise InvalidConnectorError(f"{where} is a string; write a list: [{given!r}]")
     try:
-        return tuple(one if isinstance(one, TaskCategory) else TaskCategory.parse(one) for one in given)
+        return tuple(_checked(one if isinstance(one, TaskCategory) else TaskCategory.parse(one)) for one in given)
     except (ValueError, TypeError) as error:
-        raise InvalidConnectorError(f"{_class(connector)}.task_categories: {error}") from error
+        raise InvalidConnectorError(f"{where}: {error}") from error
+
+
+def _checked(category: TaskCategory) -> TaskCategory:
+    """Refuse what the protocol cannot carry, and names that `NAME[@VERSION]` in a setting could not mean."""
+    version: object = category.version
+    if not isinstance(version, int) or not 0 <= version <= _LARGEST_VERSION:
+        raise ValueError(
+            f"the version {version!r} of {category.name!r} is no whole number from 0 to {_LARGEST_VERSION}"
+        )
+    if TaskCategory.parse(str(category)) != category:
+        raise ValueError(
+            f"{category.name!r} is no name of a task type: it reads as {TaskCategory.parse(str(category))!r}"
+        )
+    return category
 
 
 def metadata_type_of(connector: "AsyncConnectorBase[Any]") -> type[ResourceMeta]:
     """Return the type of a connector's resource metas.
 
     Raises:
-        InvalidConnectorError: neither `metadata_type` nor the type parameter says it.
+        InvalidConnectorError: neither `metadata_type` nor the type parameter says it, or it is no dataclass.
     """
     found = connector.metadata_type or _type_argument(type(connector))
     if isinstance(found, type) and issubclass(found, ResourceMeta):
+        _refuse_undecorated(found)
         return found
     raise InvalidConnectorError(
         f"{_class(connector)} does not say which ResourceMeta it uses: "
         f"write `class {type(connector).__name__}(AsyncConnectorBase[MyMeta])`, or set `metadata_type`"
     )
+
+
+def _refuse_undecorated(meta_type: type[ResourceMeta]) -> None:
+    """A class with fields, but without the decorator, would be written as if it had none."""
+    own = vars(meta_type)
+    is_decorated = "__dataclass_fields__" in own
+    adds_nothing = "__init__" not in own and not inspect.get_annotations(meta_type)
+    if is_decorated or adds_nothing or meta_type.encode is not ResourceMeta.encode:
+        return
+    name = f"{meta_type.__module__}.{meta_type.__qualname__}"
+    raise InvalidConnectorError(f"{name} is no dataclass: write @dataclass above it, or override encode and decode")
 
 
 def _type_argument(connector_type: type) -> object:

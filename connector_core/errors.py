@@ -27,6 +27,12 @@ class ConnectorError(Exception):
     fault: ClassVar[Fault] = Fault.BACKEND
     retryable: ClassVar[bool] = True
 
+    # For subclasses of authors whose `__init__` does not call this one.
+    message: str = ""
+    error_code: str | None = None
+    plugin: str | None = None
+    operation: str | None = None
+
     def __init__(
         self,
         message: str = "",
@@ -36,7 +42,7 @@ class ConnectorError(Exception):
         operation: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = str(message)  # authors also pass the exception that they caught
         self.error_code = error_code
         self.plugin = plugin
         self.operation = operation

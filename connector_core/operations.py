@@ -220,13 +220,14 @@ def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
 
 def _encode_log_piece(answer: Any) -> LogPage:
     page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
-    if not isinstance(page.token, str) or isinstance(page.lines, str):
+    token: object = page.token
+    if not isinstance(token, str) or isinstance(page.lines, str):
         raise PluginCallError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
     lines = tuple(page.lines)
     for line in lines:
         if not isinstance(line, str | agent_pb2.LogLine):
             raise PluginCallError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
-    return LogPage(lines, page.token)
+    return LogPage(lines, token)
 
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {

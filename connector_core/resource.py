@@ -1,5 +1,6 @@
 """What a connector answers: the handle of a job, its state and its log lines."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -99,9 +100,18 @@ class ResourceMeta:
     """
 
     def encode(self) -> bytes:
-        """Return the JSON bytes that the engine keeps and hands back."""
+        """Return the JSON bytes that the engine keeps and hands back.
+
+        Raises:
+            TypeError: a field holds what its annotation does not allow, which `decode` would refuse.
+        """
+        from pydantic_core import PydanticSerializationError
+
         own: Any = type(self)  # mypy takes classes of unhashable instances for unhashable
-        fields = _adapter(own).dump_python(self, mode="json")
+        try:
+            fields = _adapter(own).dump_python(self, mode="json", warnings="error")
+        except (PydanticSerializationError, UnicodeDecodeError) as error:
+            raise TypeError(f"{own.__name__} cannot be written as JSON: {error}") from None
         return json.dumps(fields).encode()
 
     @classmethod
@@ -119,11 +129,27 @@ class ResourceMeta:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is no dataclass")
         own: Any = cls
+        adapter: TypeAdapter[Self] = _adapter(own)
+        with contextlib.suppress(ValidationError):
+            return adapter.validate_json(data, strict=True)
         try:
-            meta: Self = _adapter(own).validate_json(data, strict=True)
+            return adapter.validate_json(_without_default_nulls(cls, data), strict=True)
         except ValidationError as error:
             raise _explain(cls, error) from None
-        return meta
+
+
+def _without_default_nulls(meta_type: type[ResourceMeta], data: bytes) -> bytes:
+    """Leave out the fields that are `null` by default, whatever their annotation says (`job_id: str = None`)."""
+    defaults = {field.name for field in dataclasses.fields(meta_type) if field.default is None}
+    try:
+        fields = json.loads(data) if defaults else None
+    except (ValueError, RecursionError):
+        return data
+    if not isinstance(fields, dict):
+        return data
+    return json.dumps(
+        {name: value for name, value in fields.items() if value is not None or name not in defaults}
+    ).encode()
 
 
 def _explain(meta_type: type[ResourceMeta], error: Any) -> InvalidResourceMetaError:

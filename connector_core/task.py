@@ -7,7 +7,7 @@ from typing import Self
 
 from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 
-_CATEGORY = re.compile(r"^(?P<name>[^\s@]+?)(?:@(?P<version>\d+))?$")
+_CATEGORY = re.compile(r"(?P<name>[^\s@]+)(?:@(?P<version>[0-9]+))?")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -24,7 +24,7 @@ class TaskCategory:
         Raises:
             ValueError: the text has another form.
         """
-        match = _CATEGORY.match(text)
+        match = _CATEGORY.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no task category: write NAME or NAME@VERSION, such as 'spark' or 'spark@1'")
         return cls(match["name"], int(match["version"] or 0))

@@ -1,0 +1,173 @@
+"""Resource metas survive the wire, in both directions and across versions; resources say where a job is."""
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+
+from connector_core import LogLink, LogPage, Phase, Resource, ResourceMeta
+from connector_core.errors import InvalidInputError, InvalidResourceMetaError
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass
+class Node:
+    host: str
+    ports: list[int] = field(default_factory=list)
+
+
+@dataclass
+class PlainMeta(ResourceMeta):
+    job_id: str
+    attempt: int
+    cost: float = 0.5
+    urgent: bool = False
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class RichMeta(ResourceMeta):
+    began: datetime
+    size: Size
+    folder: Path
+    pair: tuple[int, str]
+
+
+@dataclass
+class EmptyMeta(ResourceMeta):
+    pass
+
+
+FULL = PlainMeta("j-1 é", 3, 1.25, True, "p", {"team": "sales"}, [Node("a", [1, 2]), Node("b")])
+
+
+@pytest.mark.parametrize("meta", [FULL, PlainMeta("j", 0), EmptyMeta()], ids=["full", "defaults", "empty"])
+def test_the_bytes_are_the_json_of_the_fields_as_todays_servers_write_it(meta: ResourceMeta) -> None:
+    assert meta.encode() == json.dumps(dataclasses.asdict(meta)).encode()
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [FULL, EmptyMeta(), RichMeta(datetime(2024, 2, 29, 12, tzinfo=UTC), Size.LARGE, Path("/tmp/x"), (1, "a"))],
+    ids=["plain", "empty", "rich"],
+)
+def test_what_was_encoded_is_decoded_to_the_same(meta: ResourceMeta) -> None:
+    assert type(meta).decode(meta.encode()) == meta
+
+
+def test_a_field_that_a_newer_writer_added_is_ignored() -> None:
+    assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1, "invented": [1]}') == PlainMeta("j", 1)
+
+
+def test_a_field_that_an_older_writer_left_out_has_its_default() -> None:
+    assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1}').cost == 0.5
+
+
+def test_a_whole_number_will_do_for_a_float() -> None:
+    assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1, "cost": 2}').cost == 2.0
+
+
+@dataclass
+class LooseMeta(ResourceMeta):
+    """As many are written for flytekit: what is not there yet is `None`, whatever the annotation says."""
+
+    job_id: str
+    trigger: Node = None  # type: ignore[assignment]
+
+
+def test_null_is_taken_for_a_field_whose_default_it_is() -> None:
+    assert LooseMeta.decode(LooseMeta("j").encode()) == LooseMeta("j")
+    with pytest.raises(InvalidResourceMetaError, match="field 'job_id'"):
+        LooseMeta.decode(b'{"job_id": null, "trigger": null}')
+
+
+@pytest.mark.parametrize(
+    ("meta", "culprit"),
+    [
+        (PlainMeta("j", "1"), "attempt"),  # type: ignore[arg-type]
+        (PlainMeta("j", 1, tags={"a": object()}), "object"),  # type: ignore[dict-item]
+        (PlainMeta("j", 1, parent=b"\xff"), "utf-8"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(meta: ResourceMeta, culprit: str) -> None:
+    """The job's creator hears of it, and not everybody who asks for the job later."""
+    with pytest.raises(TypeError, match=rf"PlainMeta.*cannot be written[\s\S]*{culprit}"):
+        meta.encode()
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(InvalidResourceMetaError, match=r"no PlainMeta: field 'attempt'.*required") as caught:
+        PlainMeta.decode(b'{"job_id": "j"}')
+    assert caught.value.field == "attempt"
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        ({"attempt": "1"}, "attempt"),
+        ({"attempt": 1.5}, "attempt"),
+        ({"attempt": None}, "attempt"),
+        ({"job_id": 7}, "job_id"),
+        ({"urgent": 1}, "urgent"),
+        ({"tags": ["a"]}, "tags"),
+        ({"nodes": [{"host": "a"}, {"host": 5}]}, "nodes.1.host"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_value_of_another_type_is_refused_and_its_field_named(change: dict[str, object], culprit: str) -> None:
+    data = json.dumps({"job_id": "j", "attempt": 1, **change}).encode()
+    with pytest.raises(InvalidResourceMetaError, match=f"field '{culprit}'") as caught:
+        PlainMeta.decode(data)
+    assert caught.value.field == culprit
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"\xff\x00", b"[]", b"null", b'"text"', b"{", b"[" * 100_000], ids=lambda data: data[:8]
+)
+def test_garbage_is_refused_with_the_types_name(data: bytes) -> None:
+    with pytest.raises(InvalidResourceMetaError, match="no PlainMeta"):
+        PlainMeta.decode(data)
+
+
+def test_a_refusal_does_not_repeat_the_value() -> None:
+    """A resource meta may hold what is nobody's business, and refusals go into logs."""
+    with pytest.raises(InvalidResourceMetaError) as caught:
+        PlainMeta.decode(b'{"job_id": "j", "attempt": "s3cret"}')
+    assert "s3cret" not in str(caught.value)
+    assert isinstance(caught.value, InvalidInputError)
+
+
+def test_phases_are_the_protocols_without_the_one_that_reads_as_a_failure() -> None:
+    protocol = dict(TaskExecution.Phase.items())
+    assert protocol.pop("UNDEFINED") == 0
+    assert {phase.name: phase.value for phase in Phase} == protocol
+
+
+def test_a_job_stays_in_a_terminal_phase() -> None:
+    ends = {Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase.RETRYABLE_FAILED}
+    assert {phase for phase in Phase if phase.is_terminal} == ends
+
+
+def test_a_log_link_becomes_the_protocols() -> None:
+    link = LogLink("Dashboard", "http://example.test/1").to_flyte()
+    assert (link.name, link.uri) == ("Dashboard", "http://example.test/1")
+    assert isinstance(link, TaskLog)
+
+
+def test_a_resource_needs_a_phase_only() -> None:
+    assert Resource(Phase.QUEUED) == Resource(Phase.QUEUED, None, "", (), None, None)
+
+
+def test_an_empty_page_is_the_last_one() -> None:
+    assert (LogPage().lines, LogPage().token) == ((), "")
