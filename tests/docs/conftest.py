@@ -1,0 +1,40 @@
+"""A reader of the documentation: an empty environment, a folder and free ports."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.environments import clean_environment, make_venv, uv
+from tests.support.markdown import Reader
+
+
+@pytest.fixture
+def reader(core_wheel: Path, tmp_path: Path) -> Reader:
+    """One who has nothing yet, for whom `pip install connector-core` finds the wheel of this checkout.
+
+    `pip` is uv's here: it takes the same words, and needs no network where its cache is warm. The pages
+    show the host's usual ports; as others may have taken those on this machine, the reader has ports of its own.
+    """
+    venv = make_venv(tmp_path / "venv")
+    pip = venv.script("pip")
+    pip.write_text(f'#!/bin/sh\nexec "{uv()}" pip "$@"\n')
+    pip.chmod(0o755)
+    constraint = tmp_path / "this-checkout.txt"
+    constraint.write_text(f"connector-core @ {core_wheel.as_uri()}\n")
+    environment = clean_environment(VIRTUAL_ENV=str(venv.path), UV_CONSTRAINT=str(constraint))
+    environment["PATH"] = f"{pip.parent}:{environment['PATH']}"
+    grpc_port, http_port = free_ports(2)
+    environment |= {"CONNECTOR_HOST__PORT": grpc_port, "CONNECTOR_HOST__HTTP_PORT": http_port}
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Reader(folder, environment, {"8000": grpc_port, "9090": http_port})
+
+
+def free_ports(number: int) -> list[str]:
+    """Return ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [str(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
