@@ -12,10 +12,10 @@ import yaml
 
 from connector_core.secrets import SecretSource
 from connector_core.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
+from tests.support.environments import ROOT
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="ships the schemas of the Kubernetes API")
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "kubernetes"
 OLDEST = "1.29"  # the README promises it
 VOLUMES_OF_THE_RESTRICTED_PROFILE = {
