@@ -1,0 +1,1 @@
+"""A Flyte connector that runs allowed commands as local processes which outlive the host."""
