@@ -44,6 +44,8 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     - `create`: `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata`, `idempotency_key`;
       returns the resource meta.
     - `get`: `resource_meta`, `output_prefix`; returns a `Resource`.
+    - `get_many` (optional): `resource_metas`, a list; returns a `Resource` or an exception for each, in order. Where it is
+      there, GetTask calls that come within some milliseconds of each other become one call of it.
     - `delete`: `resource_meta`; has to be idempotent, since it may come twice or for a job that is gone.
     - `get_metrics` (optional): `resource_meta`, `queries`, `start_time`, `end_time`, `step`; returns
       `flyteidl.core.metrics_pb2.ExecutionMetricResult`s.
@@ -51,9 +53,11 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
 
     Attributes:
         metadata_type: the `ResourceMeta` subclass; read from the type parameter unless set.
+        min_poll_interval: seconds within which a job's last answer is given again without asking the connector.
     """
 
     metadata_type: type[ResourceMeta] | None = None
+    min_poll_interval: float = 0
 
     @abstractmethod
     def create(self, *args: Any, **kwargs: Any) -> Awaitable[MetaT] | MetaT:

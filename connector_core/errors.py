@@ -139,6 +139,18 @@ class PluginCallError(TransientError):
     fault = Fault.PLUGIN
 
 
+class IllegalAnswerError(PluginCallError):
+    """Plugin code answered what is no answer: nothing, another type, a phase that does not exist. Asking again is no help."""
+
+    retryable = False
+
+
+class MemoryUnavailableError(TransientError):
+    """What the host remembers of jobs cannot be reached."""
+
+    fault = Fault.HOST
+
+
 class ConnectorNotStartedError(BackendUnavailableError):
     """The connector's `start()` has not succeeded (yet)."""
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -16,7 +16,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from connector_core.connector import ConnectorBase
-from connector_core.errors import InvalidConnectorError, LiteralError, PluginCallError
+from connector_core.errors import (
+    ConnectorError,
+    IllegalAnswerError,
+    InvalidConnectorError,
+    LiteralError,
+    PluginCallError,
+)
 from connector_core.literals import to_literal_map
 from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
 
@@ -25,6 +31,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "create": _CREATE,
     "do": _CREATE,
     "get": ("resource_meta", "output_prefix"),
+    "get_many": ("resource_metas",),
     "delete": ("resource_meta",),
     "get_metrics": ("resource_meta", "queries", "start_time", "end_time", "step"),
     "get_logs": ("resource_meta", "lines", "token"),
@@ -155,12 +162,12 @@ def _refuse_stream(where: str, name: str, kind: Kind) -> None:
 def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> Any:
     """Turn what plugin code answered into what goes on the wire; runs where plugin code runs.
 
-    `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_metrics` a list of
-    `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others nothing. Where a task template was offered,
-    outputs become literals of the types that it declares.
+    `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_many` a list of them and of
+    errors, `get_metrics` a list of `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others
+    nothing. Where a task template was offered, outputs become literals of the types that it declares.
 
     Raises:
-        PluginCallError: the answer is none.
+        IllegalAnswerError: the answer is none.
     """
     if operation in {"get", "do"}:
         return _encode_resource(answer, offered.get("task_template"))
@@ -170,21 +177,21 @@ def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> An
 
 def _encode_resource_meta(answer: Any) -> bytes:
     if not isinstance(answer, ResourceMeta):
-        raise PluginCallError(f"create() returned {_described(answer)}, not a ResourceMeta")
+        raise IllegalAnswerError(f"create() returned {_described(answer)}, not a ResourceMeta")
     encoded = answer.encode()
     if not isinstance(encoded, bytes):
-        raise PluginCallError(f"{type(answer).__name__}.encode() returned {_described(encoded)}, not bytes")
+        raise IllegalAnswerError(f"{type(answer).__name__}.encode() returned {_described(encoded)}, not bytes")
     return encoded
 
 
 def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
     if not isinstance(answer, Resource):
-        raise PluginCallError(f"returned {_described(answer)}, not a Resource")
+        raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
     try:
         phase = Phase(answer.phase)
     except ValueError:
         known = ", ".join(one.name for one in Phase)
-        raise PluginCallError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
+        raise IllegalAnswerError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
     encoded = agent_pb2.Resource(phase=phase.value, message=answer.message)
     encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
     if answer.outputs is not None:
@@ -203,18 +210,37 @@ def _encode_outputs(outputs: Mapping[str, Any] | LiteralMap, template: TaskTempl
     try:
         return to_literal_map(outputs, {name: variable.type for name, variable in declared.items()})
     except LiteralError as error:
-        raise PluginCallError(f"returned outputs that cannot be sent: {error}") from None
+        raise IllegalAnswerError(f"returned outputs that cannot be sent: {error}") from None
+
+
+def _encode_resources(answer: Any) -> list[agent_pb2.Resource | ConnectorError]:
+    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
+        raise IllegalAnswerError(f"get_many() returned {_described(answer)}, not a list of Resources and exceptions")
+    return [_encode_one_of_many(one) for one in answer]
+
+
+def _encode_one_of_many(answer: Any) -> agent_pb2.Resource | ConnectorError:
+    if isinstance(answer, ConnectorError):
+        return answer
+    if isinstance(answer, Exception):
+        error = PluginCallError(f"{type(answer).__name__}: {answer}")
+        error.__cause__ = answer
+        return error
+    try:
+        return _encode_resource(answer, None)
+    except IllegalAnswerError as error:
+        return error
 
 
 def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
     if answer is None:
         return []
     if not isinstance(answer, Iterable):
-        raise PluginCallError(f"get_metrics() returned {_described(answer)}, not a list of ExecutionMetricResult")
+        raise IllegalAnswerError(f"get_metrics() returned {_described(answer)}, not a list of ExecutionMetricResult")
     results = list(answer)
     for one in results:
         if not isinstance(one, ExecutionMetricResult):
-            raise PluginCallError(f"get_metrics() returned {_described(one)}, not an ExecutionMetricResult")
+            raise IllegalAnswerError(f"get_metrics() returned {_described(one)}, not an ExecutionMetricResult")
     return results
 
 
@@ -222,16 +248,17 @@ def _encode_log_piece(answer: Any) -> LogPage:
     page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
     token: object = page.token
     if not isinstance(token, str) or isinstance(page.lines, str):
-        raise PluginCallError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
+        raise IllegalAnswerError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
     lines = tuple(page.lines)
     for line in lines:
         if not isinstance(line, str | agent_pb2.LogLine):
-            raise PluginCallError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
+            raise IllegalAnswerError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
     return LogPage(lines, token)
 
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "create": _encode_resource_meta,
+    "get_many": _encode_resources,
     "get_metrics": _encode_metrics,
     "get_logs": _encode_log_piece,
 }

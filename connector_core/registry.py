@@ -53,6 +53,7 @@ class RegisteredConnector:
     categories: tuple[TaskCategory, ...]
     operations: Mapping[str, Operation]
     metadata_type: type[ResourceMeta] | None
+    min_poll_interval: float = 0
 
     @property
     def is_sync(self) -> bool:
@@ -202,6 +203,7 @@ def inspect_connector(connector: Any, plugin: PluginIdentity = EMBEDDED) -> Regi
             categories=tuple(dict.fromkeys(categories)),
             operations=inspect_operations(connector),
             metadata_type=metadata_type_of(connector) if isinstance(connector, AsyncConnectorBase) else None,
+            min_poll_interval=_min_poll_interval(connector),
         )
     except InvalidConnectorError as error:
         raise InvalidConnectorError(f"plugin {plugin}: {error.message}", plugin=plugin.name) from error
@@ -213,6 +215,13 @@ def _name(connector: ConnectorBase) -> str:
         where = f"{type(connector).__module__}.{type(connector).__qualname__}"
         raise InvalidConnectorError(f"{where} has no name: set `name`")
     return name
+
+
+def _min_poll_interval(connector: ConnectorBase) -> float:
+    interval = getattr(connector, "min_poll_interval", 0)
+    if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < float("inf"):
+        raise InvalidConnectorError(f"min_poll_interval is {interval!r}; it is a number of seconds, 0 or more")
+    return interval
 
 
 def _not_found(what: str, wanted: str, existing: list[str]) -> str:

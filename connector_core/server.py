@@ -13,6 +13,7 @@ from grpc_health.v1._async import HealthServicer
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError
 from connector_core.http import MetricsServer
 from connector_core.invocation import Invoker
+from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult
@@ -77,6 +78,8 @@ class ConnectorServer:
             secrets=settings.secrets.source(),
             new_loop=new_plugin_loop or loop_factory(settings.loop),
         )
+        self.memory = open_memory(settings.memory)
+        self._jobs = Jobs(self.invoker, self.memory, settings)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         self._health = HealthServicer()
         self._grpc: grpc.aio.Server | None = None
@@ -106,6 +109,7 @@ class ConnectorServer:
         await self._health.enter_graceful_shutdown()
         if self._grpc is not None:
             await self._grpc.stop(self.settings.grace if grace is None else grace)
+        await self._jobs.close(_CLOSE_TIMEOUT)
         with contextlib.suppress(TimeoutError):  # the invoker names what hangs
             await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
         await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
@@ -124,8 +128,8 @@ class ConnectorServer:
     async def _listen(self) -> None:
         server = grpc.aio.server(options=self._options())
         services = {
-            "AsyncAgentService": AsyncConnectorService(self.registry, self.invoker, self.metrics),
-            "SyncAgentService": SyncConnectorService(self.registry, self.invoker, self.metrics),
+            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, self.metrics),
+            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, self.metrics),
             "AgentMetadataService": ConnectorMetadataService(self.registry, self.metrics),
         }
         server.add_generic_rpc_handlers([raw_handler(SERVICES[name], servicer) for name, servicer in services.items()])

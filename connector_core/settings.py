@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -26,6 +26,7 @@ from connector_core.task import TaskCategory
 ENV_PREFIX = "CONNECTOR_HOST__"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("connector-host.toml")
+MIN_KEY_CHARACTERS = 16
 _FROM_FILE = "__file__"
 
 
@@ -86,6 +87,66 @@ class SecretSettings(Section):
         return SecretSource(self.env_prefix, self.folder)
 
 
+class MemorySettings(Section):
+    """Where the host keeps what it remembers of jobs."""
+
+    kind: Literal["process", "sqlite", "redis"] = Field(
+        "process",
+        description="`process`: in memory; `sqlite`: a file that survives a restart; `redis`: shared by replicas.",
+    )
+    path: Path = Field(Path("connector-host.sqlite"), description="The file of `sqlite`.")
+    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The URL of `redis`.")
+    entries: Count = Field(100_000, description="How many jobs are remembered at the most, by `process` and `sqlite`.")
+    seconds: Seconds = Field(86_400, description="How long a job is remembered after its last change, in seconds.")
+
+
+class RideOutSettings(Section):
+    """How long a job's failing `get` is answered with the last known phase."""
+
+    failures: Annotated[int, Field(ge=0)] = Field(
+        100, description="GetTask calls of one task that may fail in a row before the error goes out."
+    )
+    seconds: Annotated[float, Field(ge=0)] = Field(
+        3600, description="Seconds that GetTask calls of one task may fail in a row before the error goes out."
+    )
+
+
+class BatchSettings(Section):
+    """How GetTask calls are gathered for connectors that have `get_many`."""
+
+    window: Seconds = Field(0.005, description="Seconds for which calls are gathered.")
+    size: Count = Field(500, description="How many jobs one `get_many` asks for at the most.")
+
+
+class SigningSettings(Section):
+    """Signing of resource metas, so that plugin code sees none that a host of yours did not write."""
+
+    keys_file: Path | None = Field(
+        None, description="A file with a key in each line (16 characters or more): the first signs, all verify."
+    )
+    keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="The keys themselves, for the environment."
+    )
+
+    def all_keys(self) -> tuple[bytes, ...]:
+        """Return the keys, the one that signs first; none, where signing is off.
+
+        Raises:
+            SettingsError: the file cannot be read, or a key is too short to be one.
+        """
+        texts = [key.get_secret_value() for key in self.keys]
+        if self.keys_file is not None:
+            try:
+                texts += [line.strip() for line in self.keys_file.read_text().splitlines() if line.strip()]
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"signing.keys_file {self.keys_file} cannot be read: {error}") from None
+            if not texts:
+                raise SettingsError(f"signing.keys_file {self.keys_file} has no key")
+        if any(len(text) < MIN_KEY_CHARACTERS for text in texts):
+            raise SettingsError(f"a signing key is shorter than {MIN_KEY_CHARACTERS} characters")
+        return tuple(text.encode() for text in texts)
+
+
 class Settings(BaseSettings):
     """All settings of a host."""
 
@@ -118,6 +179,26 @@ class Settings(BaseSettings):
         {}, description="Which plugin serves a task category that several claim: `CATEGORY=PLUGIN`."
     )
     deadlines: DeadlineSettings = Field(DeadlineSettings(), description="Deadlines by operation.")
+    permanent_create_failures: Literal["resource", "status"] = Field(
+        "resource",
+        description="How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
+        "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
+    )
+    orphan_seconds: Seconds | None = Field(
+        None,
+        description="Delete a job whose create nobody got the answer of after so many seconds; "
+        "else only when a later attempt of its task arrives.",
+    )
+    max_result_bytes: Count = Field(
+        100_000, description="The largest result of a sync connector that is called as an async one, in bytes."
+    )
+    max_answer_bytes: Count = Field(
+        4 * 1024 * 1024, description="The largest answer that the engine receives, in bytes: gRPC's default."
+    )
+    memory: MemorySettings = Field(MemorySettings(), description="What is remembered of jobs, and where.")
+    ride_out: RideOutSettings = Field(RideOutSettings(), description="How long a failing `get` is ridden out.")
+    batch: BatchSettings = Field(BatchSettings(), description="How `get_many` gathers calls.")
+    signing: SigningSettings = Field(SigningSettings(), description="Signing of resource metas.")
     secrets: SecretSettings = Field(SecretSettings(), description="Where secrets are mounted.")
     plugins: dict[str, dict[str, Any]] = Field(
         {}, description="Each plugin's own section, `[plugins.NAME]`, for the plugin to validate."

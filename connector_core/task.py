@@ -7,6 +7,8 @@ from typing import Self
 
 from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 
+_ENDS_IN_ATTEMPT = re.compile(r"^(?P<path>.*/)(?P<attempt>\d{1,9})$", re.DOTALL)
+_EARLIER_ATTEMPTS = 20
 _CATEGORY = re.compile(r"(?P<name>[^\s@]+)(?:@(?P<version>[0-9]+))?")
 
 
@@ -53,3 +55,43 @@ def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str)
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Which attempt of which task a create is for.
+
+    Attributes:
+        key: its idempotency key.
+        number: the attempt, from 0.
+    """
+
+    key: str
+    number: int
+    _execution: TaskExecutionIdentifier
+    _prefix: str | None
+
+    @classmethod
+    def of(cls, task_execution: TaskExecutionIdentifier, output_prefix: str) -> Self | None:
+        """Return the attempt that a request is for; `None` where it says neither execution nor prefix."""
+        if not output_prefix and not task_execution.ByteSize():
+            return None
+        number = task_execution.retry_attempt
+        match = _ENDS_IN_ATTEMPT.match(output_prefix)
+        prefix = match["path"] if match is not None and int(match["attempt"]) == number else None
+        return cls(idempotency_key(task_execution, output_prefix), number, task_execution, prefix)
+
+    def earlier_keys(self) -> list[str]:
+        """Return the keys of the same task's earlier attempts, the latest first.
+
+        They can be told only where the output prefix ends in the attempt's number; else there are none.
+        """
+        if self._prefix is None:
+            return []
+        keys = []
+        for number in reversed(range(max(0, self.number - _EARLIER_ATTEMPTS), self.number)):
+            earlier = TaskExecutionIdentifier()
+            earlier.CopyFrom(self._execution)
+            earlier.retry_attempt = number
+            keys.append(idempotency_key(earlier, f"{self._prefix}{number}"))
+        return keys

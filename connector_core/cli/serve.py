@@ -42,6 +42,7 @@ def _announce(server: ConnectorServer) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
     host = server.settings.host
     print(f"gRPC serves on {_address(host, server.port)}: {_who(host)}.")
+    print(f"Jobs: {server.memory.guarantees}.")
     print(f"Metrics are at http://{_address(host, server.http_port)}/metrics.", flush=True)
 
 

@@ -8,7 +8,6 @@ from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.literals import to_python_map
 from connector_core.operations import Deferred
-from connector_core.registry import RegisteredConnector
 from connector_core.services.decoding import moment, span
 from connector_core.task import idempotency_key
 
@@ -28,17 +27,9 @@ def create_arguments(
     }
 
 
-def job_arguments(connector: RegisteredConnector, resource_meta: bytes) -> dict[str, Any]:
-    """Return what every method about a job is offered; decoding may be the plugin's code, so it runs where that runs."""
-    if connector.metadata_type is None:
-        return {"resource_meta": resource_meta}
-    return {"resource_meta": Deferred(partial(connector.metadata_type.decode, resource_meta))}
-
-
-def metrics_arguments(connector: RegisteredConnector, request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:
-    """Return what `get_metrics` is offered; times that the request leaves out are `None`."""
+def metrics_arguments(request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:
+    """Return what `get_metrics` is offered besides the job; times that the request leaves out are `None`."""
     return {
-        **job_arguments(connector, request.resource_meta),
         "queries": list(request.queries),
         "start_time": moment(request.start_time) if request.HasField("start_time") else None,
         "end_time": moment(request.end_time) if request.HasField("end_time") else None,
@@ -46,6 +37,6 @@ def metrics_arguments(connector: RegisteredConnector, request: agent_pb2.GetTask
     }
 
 
-def logs_arguments(connector: RegisteredConnector, request: agent_pb2.GetTaskLogsRequest) -> dict[str, Any]:
-    """Return what `get_logs` is offered."""
-    return {**job_arguments(connector, request.resource_meta), "lines": request.lines, "token": request.token}
+def logs_arguments(request: agent_pb2.GetTaskLogsRequest) -> dict[str, Any]:
+    """Return what `get_logs` is offered besides the job."""
+    return {"lines": request.lines, "token": request.token}

@@ -4,33 +4,34 @@ from collections.abc import AsyncIterator, Iterator
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.invocation import Invoker
+from connector_core.jobs import Jobs
+from connector_core.jobs.limits import cut_text
 from connector_core.metrics import (
     Metrics,
     create_operation,
     delete_operation,
-    do_operation,
     get_logs_operation,
     get_metrics_operation,
     get_operation,
 )
 from connector_core.registry import ConnectorRegistry
 from connector_core.resource import LogPage
-from connector_core.services import envelope
-from connector_core.services.arguments import create_arguments, job_arguments, logs_arguments, metrics_arguments
+from connector_core.services.arguments import create_arguments, logs_arguments, metrics_arguments
 from connector_core.services.decoding import category_of, decode, find_by_template
 from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
+from connector_core.task import Attempt
 
 MAX_LOG_MESSAGE_BYTES = 1024 * 1024
+MAX_LOG_LINE_BYTES = 256 * 1024
 
 
 class AsyncConnectorService:
     """Serves async connectors, and sync ones for engines that call them as async."""
 
-    def __init__(self, registry: ConnectorRegistry, invoker: Invoker, metrics: Metrics) -> None:
+    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, metrics: Metrics) -> None:
         self.metrics = metrics
         self._registry = registry
-        self._invoker = invoker
+        self._jobs = jobs
 
     @record_connector_metrics(create_operation)
     async def CreateTask(self, raw: bytes, request: Request) -> bytes:
@@ -39,24 +40,18 @@ class AsyncConnectorService:
         connector = find_by_template(self._registry, message, request)
         request.count_input(message.inputs.ByteSize())
         arguments = create_arguments(message, message.inputs)
-        if connector.is_sync:
-            resource = await self._invoker.invoke(connector, do_operation, arguments, request.timeout)
-            resource_meta = envelope.seal(resource)
-        else:
-            resource_meta = await self._invoker.invoke(connector, create_operation, arguments, request.timeout)
-        return agent_pb2.CreateTaskResponse(resource_meta=resource_meta).SerializeToString()
+        attempt = Attempt.of(message.task_execution_metadata.task_execution_id, message.output_prefix)
+        created = await self._jobs.create(connector, arguments, attempt, request.timeout)
+        if created.failure is not None:
+            request.answered_failure(created.failure)
+        return agent_pb2.CreateTaskResponse(resource_meta=created.resource_meta).SerializeToString()
 
     @record_connector_metrics(get_operation)
     async def GetTask(self, raw: bytes, request: Request) -> bytes:
         """Return a job's state."""
         message = decode(agent_pb2.GetTaskRequest, raw)
         connector = request.find(self._registry, *category_of(message))
-        if connector.is_sync:
-            resource = envelope.unseal(message.resource_meta)
-        else:
-            arguments = job_arguments(connector, message.resource_meta)
-            arguments["output_prefix"] = message.output_prefix
-            resource = await self._invoker.invoke(connector, get_operation, arguments, request.timeout)
+        resource = await self._jobs.get(connector, message.resource_meta, message.output_prefix, request.timeout)
         return agent_pb2.GetTaskResponse(resource=resource).SerializeToString()
 
     @record_connector_metrics(delete_operation)
@@ -64,11 +59,7 @@ class AsyncConnectorService:
         """Cancel a job."""
         message = decode(agent_pb2.DeleteTaskRequest, raw)
         connector = request.find(self._registry, *category_of(message))
-        if connector.is_sync:
-            envelope.unseal(message.resource_meta)
-        else:
-            arguments = job_arguments(connector, message.resource_meta)
-            await self._invoker.invoke(connector, delete_operation, arguments, request.timeout)
+        await self._jobs.delete(connector, message.resource_meta, request.timeout)
         return agent_pb2.DeleteTaskResponse().SerializeToString()
 
     @record_connector_metrics(get_metrics_operation)
@@ -76,8 +67,8 @@ class AsyncConnectorService:
         """Return a job's CPU, memory and the like."""
         message = decode(agent_pb2.GetTaskMetricsRequest, raw)
         connector = request.find(self._registry, *category_of(message))
-        arguments = metrics_arguments(connector, message)
-        results = await self._invoker.invoke(connector, get_metrics_operation, arguments, request.timeout)
+        arguments = metrics_arguments(message)
+        results = await self._jobs.get_metrics(connector, message.resource_meta, arguments, request.timeout)
         return agent_pb2.GetTaskMetricsResponse(results=results).SerializeToString()
 
     @record_connector_stream(get_logs_operation)
@@ -85,8 +76,8 @@ class AsyncConnectorService:
         """Stream a job's log lines, each page's token before its lines."""
         message = decode(agent_pb2.GetTaskLogsRequest, raw)
         connector = request.find(self._registry, *category_of(message))
-        arguments = logs_arguments(connector, message)
-        async for page in self._invoker.stream(connector, get_logs_operation, arguments, request.timeout):
+        arguments = logs_arguments(message)
+        async for page in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
             for answer in _log_messages(page):
                 yield answer.SerializeToString()
 
@@ -99,8 +90,8 @@ def _log_messages(page: LogPage) -> Iterator[agent_pb2.GetTaskLogsResponse]:
     size = 0
     for line in page.lines:
         if isinstance(line, str):
-            body.results.append(line)
-            size += len(line)
+            body.results.append(cut_text(line, MAX_LOG_LINE_BYTES))
+            size += len(body.results[-1])
         else:
             body.structured_lines.append(line)
             size += line.ByteSize()

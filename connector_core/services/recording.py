@@ -30,7 +30,7 @@ class Recorded(Protocol):
 class Request:
     """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
 
-    __slots__ = ("_began", "_context", "_metrics", "_operation", "_task_type", "execution")
+    __slots__ = ("_began", "_context", "_failure", "_metrics", "_operation", "_task_type", "execution")
 
     def __init__(self, metrics: Metrics, operation: str, context: Any, task_type: str) -> None:
         self._metrics = metrics
@@ -38,6 +38,7 @@ class Request:
         self._context = context
         self._task_type = task_type
         self._began = time.perf_counter()
+        self._failure: ConnectorError | None = None
         self.execution = ""
         metrics.request(task_type, operation).in_flight.inc()
 
@@ -63,9 +64,19 @@ class Request:
         """Count the bytes of a task's inputs."""
         self._metrics.input_size(self._task_type).observe(size)
 
+    def answered_failure(self, error: ConnectorError) -> None:
+        """The answer is OK on the wire, but stands for this failure, and counts as one."""
+        self._failure = error
+
     def succeeded(self) -> None:
         """The answer is on its way."""
-        self._ended().success.inc()
+        if self._failure is None:
+            self._ended().success.inc()
+            return
+        reference = secrets.token_hex(6)
+        status = status_of(self._failure, reference)
+        self._failed(status.code.name)
+        self._log(self._failure, f"{status.code.name} (as a FAILED job)", status.details, reference)
 
     def cut_short(self) -> None:
         """The client has gone, by its deadline or on its own account."""

@@ -6,7 +6,7 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.errors import InvalidRequestError, UnsupportedOperationError
-from connector_core.invocation import Invoker
+from connector_core.jobs import Jobs
 from connector_core.metrics import Metrics, do_operation
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments
@@ -17,10 +17,10 @@ from connector_core.services.recording import Request, record_connector_stream
 class SyncConnectorService:
     """Serves sync connectors."""
 
-    def __init__(self, registry: ConnectorRegistry, invoker: Invoker, metrics: Metrics) -> None:
+    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, metrics: Metrics) -> None:
         self.metrics = metrics
         self._registry = registry
-        self._invoker = invoker
+        self._jobs = jobs
 
     @record_connector_stream(do_operation)
     async def ExecuteTaskSync(self, raw: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:
@@ -35,7 +35,7 @@ class SyncConnectorService:
         inputs = await _inputs(raw, header)
         request.count_input(inputs.ByteSize())
         arguments = create_arguments(header, inputs)
-        resource = await self._invoker.invoke(connector, do_operation, arguments, request.timeout)
+        resource = await self._jobs.do(connector, arguments, request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=resource)
         yield agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
 

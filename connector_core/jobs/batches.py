@@ -1,0 +1,121 @@
+"""GetTask calls of one connector that come at about the same time, asked as one `get_many`."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyteidl.admin import agent_pb2
+
+from connector_core.errors import ConnectorError, IllegalAnswerError
+from connector_core.invocation import Invoker
+from connector_core.operations import Deferred
+from connector_core.registry import RegisteredConnector
+
+_Answer = agent_pb2.Resource | ConnectorError
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The jobs that are asked for together, each with those who wait for it."""
+
+    waiting: dict[bytes, asyncio.Future[agent_pb2.Resource]] = field(default_factory=dict)
+    end: float = 0.0
+
+
+class Batches:
+    """Collects calls for `window` seconds, or until there are `size` of them, for each connector."""
+
+    def __init__(self, invoker: Invoker, window: float, size: int) -> None:
+        self._invoker = invoker
+        self._window = window
+        self._size = size
+        self._open: dict[RegisteredConnector, _Batch] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def get(self, connector: RegisteredConnector, resource_meta: bytes, timeout: float) -> agent_pb2.Resource:
+        """Return a job's state, asked for in the next batch.
+
+        Raises:
+            ConnectorError: this job's own error, or the whole batch's.
+        """
+        loop = asyncio.get_running_loop()
+        batch = self._open.get(connector)
+        if batch is None:
+            batch = self._open[connector] = _Batch()
+            loop.call_later(self._window, self._send, connector, batch)
+        future = batch.waiting.get(resource_meta)
+        if future is None:
+            future = batch.waiting[resource_meta] = loop.create_future()
+        batch.end = max(batch.end, time.monotonic() + timeout)
+        if len(batch.waiting) >= self._size:
+            self._send(connector, batch)
+        return await asyncio.shield(future)
+
+    def _send(self, connector: RegisteredConnector, batch: _Batch) -> None:
+        if self._open.get(connector) is not batch:
+            return  # it was full, and has been sent
+        del self._open[connector]
+        task = asyncio.create_task(self._ask(connector, batch))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, connector: RegisteredConnector, batch: _Batch) -> None:
+        metas = list(batch.waiting)
+        decoder = _Decoder(connector, metas)
+        arguments = {"resource_metas": Deferred(decoder)}
+        try:
+            answers = await self._invoker.invoke(
+                connector, "get_many", arguments, max(0.001, batch.end - time.monotonic())
+            )
+            decided = decoder.merge(answers)
+        except ConnectorError as error:
+            decided = [error] * len(metas)
+        except asyncio.CancelledError:
+            for future in batch.waiting.values():
+                future.cancel()
+            raise
+        for future, answer in zip(batch.waiting.values(), decided, strict=True):
+            _settle(future, answer)
+
+
+class _Decoder:
+    """Decodes the resource metas where plugin code runs; one that cannot be decoded fails alone."""
+
+    def __init__(self, connector: RegisteredConnector, metas: list[bytes]) -> None:
+        self._connector = connector
+        self._metas = metas
+        self._failed: dict[int, ConnectorError] = {}
+
+    def __call__(self) -> list[Any]:
+        decoded = []
+        assert self._connector.metadata_type is not None  # noqa: S101 - only async connectors have get_many
+        for position, meta in enumerate(self._metas):
+            try:
+                decoded.append(self._connector.metadata_type.decode(meta))
+            except ConnectorError as error:
+                error.plugin = self._connector.plugin.name
+                self._failed[position] = error
+        return decoded
+
+    def merge(self, answers: list[_Answer]) -> list[_Answer]:
+        """Put the answers for what could be decoded beside the errors of what could not."""
+        expected = len(self._metas) - len(self._failed)
+        if len(answers) != expected:
+            raise IllegalAnswerError(
+                f"get_many() was asked for {expected} jobs and answered {len(answers)}",
+                plugin=self._connector.plugin.name,
+                operation="get_many",
+            )
+        rest = iter(answers)
+        return [self._failed.get(position) or next(rest) for position in range(len(self._metas))]
+
+
+def _settle(future: asyncio.Future[agent_pb2.Resource], answer: _Answer) -> None:
+    if future.done():
+        return
+    if isinstance(answer, ConnectorError):
+        future.set_exception(answer)
+        future.exception()  # it may be that nobody waits any more
+    else:
+        future.set_result(answer)

@@ -1,0 +1,51 @@
+"""What an answer may weigh: the engine receives 4 MiB, and keeps resource metas in its own records."""
+
+from flyteidl.admin import agent_pb2
+
+from connector_core.errors import PermanentError
+from connector_core.resource import Phase
+
+MAX_TEXT_BYTES = 16 * 1024
+"""A job's message beyond this is cut: it goes into the engine's records, for people to read."""
+
+
+def fit(resource: agent_pb2.Resource, max_bytes: int) -> agent_pb2.Resource:
+    """Return a resource that the engine can receive: its message cut, and a success too large for it turned into a failure.
+
+    The engine could not read it, now or later, and would give up on the task without a reason.
+    """
+    if len(resource.message) > MAX_TEXT_BYTES // 4:
+        resource.message = cut_text(resource.message, MAX_TEXT_BYTES)
+    size = resource.ByteSize()
+    if size <= max_bytes:
+        return resource
+    if resource.HasField("outputs"):
+        text = (
+            f"the outputs make an answer of {size:,} bytes, and the engine receives {max_bytes:,}: "
+            "let the connector write large outputs under the output prefix and return where they are"
+        )
+        return failed(PermanentError(text, error_code="OutputsTooLarge"))
+    resource.ClearField("custom_info")
+    del resource.log_links[20:]
+    return resource
+
+
+def failed(error: PermanentError) -> agent_pb2.Resource:
+    """Return the resource of a job that has failed for good."""
+    resource = agent_pb2.Resource(phase=Phase.FAILED.value, message=cut_text(_text(error), MAX_TEXT_BYTES))
+    resource.agent_error.code = error.error_code or type(error).__name__.removesuffix("Error")
+    resource.agent_error.kind = agent_pb2.AgentError.NON_RECOVERABLE
+    return resource
+
+
+def cut_text(text: str, max_bytes: int) -> str:
+    """Cut a text to so many bytes of UTF-8, and say that it was."""
+    encoded = text.encode()
+    if len(encoded) <= max_bytes:
+        return text
+    return encoded[: max_bytes - 20].decode(errors="ignore") + " ... (cut here)"
+
+
+def _text(error: PermanentError) -> str:
+    where = f"plugin {error.plugin!r}, {error.operation}(): " if error.plugin and error.operation else ""
+    return f"{where}{error.message or type(error).__name__}"

@@ -1,0 +1,32 @@
+"""What the host remembers of jobs: a small key-value store, bounded in number and time."""
+
+from typing import Protocol
+
+
+class Memory(Protocol):
+    """Keeps bytes by key for a while; losing them may cost a guarantee, never a running job.
+
+    Three implementations: in the process (the default), in a SQLite file (survives a restart), in Redis (shared by
+    replicas).
+    """
+
+    guarantees: str
+    """What holds with this store, in a sentence that the host prints at start."""
+
+    is_shared: bool
+    """Whether other hosts may write to it at the same time."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what is kept, if it is."""
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Keep a value for so long, in place of what was there."""
+
+    async def add(self, key: str, value: bytes, seconds: float) -> bool:
+        """Keep a value unless there is one; return whether it was kept. No two callers can both succeed."""
+
+    async def remove(self, key: str) -> None:
+        """Forget a key."""
+
+    async def close(self) -> None:
+        """Close files and connections."""

@@ -1,0 +1,313 @@
+"""GetTask answers that ride out trouble: the engine stops polling after six failures in a task's whole life.
+
+Transient errors are tried again within the call's deadline, then answered with the last phase that is known, for up to an
+error budget. Permanent ones become FAILED. A terminal phase is remembered and never reverts.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from cachetools import LRUCache
+from flyteidl.admin import agent_pb2
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tenacity.stop import stop_base
+
+from connector_core.errors import (
+    BackendUnavailableError,
+    ConnectorError,
+    DeadlineExceededError,
+    IllegalAnswerError,
+    InvalidRequestError,
+    MemoryUnavailableError,
+    PermanentError,
+    RateLimitedError,
+    TransientError,
+    UnsupportedOperationError,
+)
+from connector_core.invocation import Invoker
+from connector_core.jobs.arguments import job_arguments
+from connector_core.jobs.batches import Batches
+from connector_core.jobs.limits import cut_text, failed, fit
+from connector_core.jobs.memory import Memory
+from connector_core.registry import RegisteredConnector
+from connector_core.resource import Phase
+
+_log = logging.getLogger(__name__)
+
+_RECENT_ANSWERS = 50_000
+_KEPT_TERMINAL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PollOptions:
+    """What the settings say of polls; see there."""
+
+    budget_failures: int = 100
+    budget_seconds: float = 3600
+    remember_seconds: float = 86_400
+    max_answer_bytes: int = 4 * 1024 * 1024
+    batch_window: float = 0.005
+    batch_size: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is remembered of a job: its last phase, its failures in a row and since when, its terminal resource."""
+
+    phase: int | None = None
+    failures: int = 0
+    failing_since: float = 0.0
+    resource: bytes | None = None
+
+    def encode(self) -> bytes:
+        resource = None if self.resource is None else base64.b64encode(self.resource).decode()
+        return json.dumps([self.phase, self.failures, self.failing_since, resource]).encode()
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        if data is None:
+            return cls()
+        phase, failures, since, resource = json.loads(data)
+        return cls(phase, failures, since, None if resource is None else base64.b64decode(resource))
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.phase is not None and Phase(self.phase).is_terminal
+
+
+class Polls:
+    """GetTask for all connectors of a host.
+
+    Args:
+        invoker: runs plugin code.
+        memory: keeps the jobs' last phases.
+        options: the settings.
+        limits: the longest time that `get` may take, in seconds, by operation.
+        clock: the wall clock, in seconds; a job may fail for longer than this process lives.
+    """
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        memory: Memory,
+        options: PollOptions,
+        *,
+        limits: Mapping[str, float],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._invoker = invoker
+        self._memory = memory
+        self._options = options
+        self._limits = limits
+        self._clock = clock
+        self._asking: dict[bytes, asyncio.Future[agent_pb2.Resource]] = {}
+        self._recent: LRUCache[bytes, tuple[float, agent_pb2.Resource]] = LRUCache(_RECENT_ANSWERS)
+        self._batches = Batches(invoker, options.batch_window, options.batch_size)
+
+    async def get(
+        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, timeout: float | None
+    ) -> agent_pb2.Resource:
+        """Return a job's state; calls for one job at the same time run once.
+
+        Raises:
+            ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
+        """
+        job = _job_id(connector, resource_meta)
+        if (recent := self._recent_answer(connector, job)) is not None:
+            return recent
+        while (asking := self._asking.get(job)) is not None:
+            if (answer := await self._join(asking, job, timeout)) is not None:
+                return answer
+        asking = self._asking[job] = asyncio.get_running_loop().create_future()
+        try:
+            resource = await self._ask(connector, job, resource_meta, output_prefix, timeout)
+        except ConnectorError as error:
+            asking.set_exception(error)
+            asking.exception()  # it may be that nobody else waits
+            raise
+        else:
+            asking.set_result(resource)
+        finally:
+            asking.cancel()  # without effect where there is an outcome; else the next in line asks
+            del self._asking[job]
+        if connector.min_poll_interval:
+            self._recent[job] = (time.monotonic(), resource)
+        return resource
+
+    def _recent_answer(self, connector: RegisteredConnector, job: bytes) -> agent_pb2.Resource | None:
+        interval = connector.min_poll_interval
+        if not interval or (found := self._recent.get(job)) is None:
+            return None
+        asked_at, resource = found
+        return resource if time.monotonic() - asked_at < interval else None
+
+    async def _join(
+        self, asking: "asyncio.Future[agent_pb2.Resource]", job: bytes, timeout: float | None
+    ) -> agent_pb2.Resource | None:
+        """Wait for the call that asks already; return `None` if its caller has gone and it was given up."""
+        patience = _patience(timeout, self._limits.get("get", 30.0))
+        await asyncio.wait([asking], timeout=patience)
+        if asking.cancelled():
+            return None
+        if asking.done():
+            answer: agent_pb2.Resource = asking.result()
+            return answer
+        late = DeadlineExceededError("another call is asking for this job, and was not answered in time")
+        return _stale(await self._remembered(job), late)
+
+    async def _ask(
+        self,
+        connector: RegisteredConnector,
+        job: bytes,
+        resource_meta: bytes,
+        output_prefix: str,
+        timeout: float | None,
+    ) -> agent_pb2.Resource:
+        record = await self._remembered(job)
+        if record.resource is not None:
+            return agent_pb2.Resource.FromString(record.resource)
+        end = time.monotonic() + _patience(timeout, self._limits.get("get", 30.0))
+        try:
+            resource = await self._ask_until(connector, resource_meta, output_prefix, end)
+        except (InvalidRequestError, UnsupportedOperationError, IllegalAnswerError):
+            raise
+        except PermanentError as error:
+            resource = failed(error)
+        except ConnectorError as error:
+            return await self._ride_out(job, record, error)
+        return await self._learnt(job, record, fit(resource, self._options.max_answer_bytes))
+
+    async def _ask_until(
+        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
+    ) -> agent_pb2.Resource:
+        try:
+            return await self._ask_once(connector, resource_meta, output_prefix, end)
+        except TransientError as error:
+            if not error.retryable:
+                raise
+            first = error
+        tries = AsyncRetrying(retry=_retry_transient, stop=_StopBefore(end), wait=_wait_between, reraise=True)
+        await asyncio.sleep(min(_first_pause(first), max(0.0, end - time.monotonic())))
+        if time.monotonic() >= end:
+            raise first
+        answer: agent_pb2.Resource = await tries(self._ask_once, connector, resource_meta, output_prefix, end)
+        return answer
+
+    async def _ask_once(
+        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
+    ) -> agent_pb2.Resource:
+        timeout = max(0.001, end - time.monotonic())
+        if "get_many" in connector.operations:
+            return await self._batches.get(connector, resource_meta, timeout)
+        arguments = {**job_arguments(connector, resource_meta), "output_prefix": output_prefix}
+        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", arguments, timeout)
+        return answer
+
+    async def _learnt(self, job: bytes, record: _Record, resource: agent_pb2.Resource) -> agent_pb2.Resource:
+        """Remember what is new, and hold the connector to a terminal phase that it has told before."""
+        if record.is_terminal and resource.phase != record.phase:
+            told, now = Phase(record.phase or 0).name, Phase(resource.phase).name
+            raise BackendUnavailableError(f"the job was {told}, and the connector now says {now}; a last word stands")
+        if resource.phase != record.phase or record.failures:
+            encoded = resource.SerializeToString() if Phase(resource.phase).is_terminal else None
+            kept = encoded if encoded is not None and len(encoded) <= _KEPT_TERMINAL_BYTES else None
+            await self._remember(job, _Record(phase=resource.phase, resource=kept))
+        return resource
+
+    async def _ride_out(self, job: bytes, record: _Record, error: ConnectorError) -> agent_pb2.Resource:
+        """Answer with the last known phase while the error budget lasts, then with the error.
+
+        Raises:
+            ConnectorError: the budget is used up.
+        """
+        now = self._clock()
+        since = record.failing_since if record.failures else now
+        record = replace(record, failures=record.failures + 1, failing_since=since)
+        await self._remember(job, record)
+        if record.failures > self._options.budget_failures or now - since > self._options.budget_seconds:
+            raise error
+        _log.warning(
+            "plugin %s: get() failed, %d times in a row now, and the last known phase is answered: %s",
+            error.plugin,
+            record.failures,
+            error,
+            exc_info=error.__cause__,
+        )
+        return _stale(record, error)
+
+    async def _remembered(self, job: bytes) -> _Record:
+        try:
+            return _Record.decode(await self._memory.get(_key(job)))
+        except MemoryUnavailableError as error:
+            _log.warning("a job's last phase could not be looked up: %s", error)
+            return _Record()
+
+    async def _remember(self, job: bytes, record: _Record) -> None:
+        try:
+            await self._memory.put(_key(job), record.encode(), self._options.remember_seconds)
+        except MemoryUnavailableError as error:
+            _log.warning("a job's phase could not be remembered: %s", error)
+
+
+def _stale(record: _Record, error: ConnectorError) -> agent_pb2.Resource:
+    """Return the last known phase, and say that it is no more than that."""
+    phase = Phase.RUNNING if record.phase is None else Phase(record.phase)
+    known = "no phase was known, so RUNNING is assumed" if record.phase is None else "this is the last known phase"
+    text = f"the job's state could not be read ({record.failures} times in a row), and {known}: {_described(error)}"
+    return agent_pb2.Resource(phase=phase.value, message=cut_text(text, 2048))
+
+
+def _patience(timeout: float | None, limit: float) -> float:
+    """Return how long to try, in seconds: short enough that the last known phase is answered before the deadline."""
+    whole = min(math.inf if timeout is None else timeout, limit)
+    return max(0.0, whole - min(0.5, whole / 4))
+
+
+_retry_transient = retry_if_exception(lambda error: isinstance(error, TransientError) and error.retryable)
+_backoff = wait_random_exponential(multiplier=0.1, max=5)
+
+
+def _wait_between(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return max(_backoff(state), _asked_for(error))
+
+
+def _first_pause(error: BaseException) -> float:
+    return max(0.1, _asked_for(error))
+
+
+def _asked_for(error: BaseException | None) -> float:
+    return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
+
+
+class _StopBefore(stop_base):
+    """Stop when the next pause would not end before a moment on the monotonic clock."""
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= self._end
+
+
+def _job_id(connector: RegisteredConnector, resource_meta: bytes) -> bytes:
+    digest = hashlib.sha256(connector.name.encode() + b"\0")
+    digest.update(resource_meta)
+    return digest.digest()
+
+
+def _key(job: bytes) -> str:
+    return f"job/{job.hex()}"
+
+
+def _described(error: ConnectorError) -> str:
+    where = f"plugin {error.plugin!r}: " if error.plugin else ""
+    return f"{where}{error.message or type(error).__name__}"
