@@ -140,9 +140,7 @@ class PluginCallError(TransientError):
 
 
 class IllegalAnswerError(PluginCallError):
-    """Plugin code answered what is no answer: nothing, another type, a phase that does not exist. Asking again is no help."""
-
-    retryable = False
+    """Plugin code answered what is no answer: nothing, another type, a phase that does not exist. It is never ridden out."""
 
 
 class MemoryUnavailableError(TransientError):

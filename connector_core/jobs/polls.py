@@ -190,9 +190,9 @@ class Polls:
     ) -> agent_pb2.Resource:
         try:
             return await self._ask_once(connector, resource_meta, output_prefix, end)
+        except IllegalAnswerError:
+            raise
         except TransientError as error:
-            if not error.retryable:
-                raise
             first = error
         tries = AsyncRetrying(retry=_retry_transient, stop=_StopBefore(end), wait=_wait_between, reraise=True)
         await asyncio.sleep(min(_first_pause(first), max(0.0, end - time.monotonic())))
@@ -271,7 +271,9 @@ def _patience(timeout: float | None, limit: float) -> float:
     return max(0.0, whole - min(0.5, whole / 4))
 
 
-_retry_transient = retry_if_exception(lambda error: isinstance(error, TransientError) and error.retryable)
+_retry_transient = retry_if_exception(
+    lambda error: isinstance(error, TransientError) and not isinstance(error, IllegalAnswerError)
+)
 _backoff = wait_random_exponential(multiplier=0.1, max=5)
 
 
