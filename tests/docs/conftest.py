@@ -1,34 +1,50 @@
-"""A reader of the documentation: an empty environment, a folder and free ports."""
+"""Readers of the documentation: an environment, a folder and free ports for each."""
 
 import socket
 from pathlib import Path
 
 import pytest
 
-from tests.support.environments import clean_environment, make_venv, uv
+from tests.support.environments import Venv, clean_environment, make_venv, uv
 from tests.support.markdown import Reader
 
 
 @pytest.fixture
-def reader(core_wheel: Path, tmp_path: Path) -> Reader:
-    """One who has nothing yet, for whom `pip install connector-core` finds the wheel of this checkout.
-
-    `pip` is uv's here: it takes the same words, and needs no network where its cache is warm. The pages
-    show the host's usual ports; as others may have taken those on this machine, the reader has ports of its own.
-    """
+def venv(tmp_path: Path) -> Venv:
+    """An environment with nothing but `pip`, which is uv's: it takes the same words and needs no network when warm."""
     venv = make_venv(tmp_path / "venv")
     pip = venv.script("pip")
     pip.write_text(f'#!/bin/sh\nexec "{uv()}" pip "$@"\n')
     pip.chmod(0o755)
+    return venv
+
+
+@pytest.fixture
+def newcomer(venv: Venv, core_wheel: Path, tmp_path: Path) -> Reader:
+    """One who has nothing yet; `pip install connector-core` finds the wheel of this checkout.
+
+    The pages show the host's usual ports. As others may have taken those on this machine, the reader has ports of its own.
+    """
     constraint = tmp_path / "this-checkout.txt"
     constraint.write_text(f"connector-core @ {core_wheel.as_uri()}\n")
-    environment = clean_environment(VIRTUAL_ENV=str(venv.path), UV_CONSTRAINT=str(constraint))
-    environment["PATH"] = f"{pip.parent}:{environment['PATH']}"
     grpc_port, http_port = free_ports(2)
-    environment |= {"CONNECTOR_HOST__PORT": grpc_port, "CONNECTOR_HOST__HTTP_PORT": http_port}
+    environment = clean_environment(
+        VIRTUAL_ENV=str(venv.path),
+        UV_CONSTRAINT=str(constraint),
+        CONNECTOR_HOST__PORT=grpc_port,
+        CONNECTOR_HOST__HTTP_PORT=http_port,
+    )
+    environment["PATH"] = f"{venv.python.parent}:{environment['PATH']}"
     folder = tmp_path / "work"
     folder.mkdir()
     return Reader(folder, environment, {"8000": grpc_port, "9090": http_port})
+
+
+@pytest.fixture
+def reader(newcomer: Reader, venv: Venv, core_wheel: Path) -> Reader:
+    """One who has installed the host."""
+    venv.install(core_wheel)
+    return newcomer
 
 
 def free_ports(number: int) -> list[str]:

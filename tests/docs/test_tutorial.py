@@ -9,8 +9,8 @@ TUTORIAL = ROOT / "docs" / "tutorial" / "first-connector.md"
 
 
 @pytest.mark.slow
-def test_following_the_tutorial_ends_with_a_served_package(reader: Reader) -> None:
-    reader.follow(TUTORIAL)
+def test_following_the_tutorial_ends_with_a_served_package(newcomer: Reader) -> None:
+    newcomer.follow(TUTORIAL)
 
 
 def test_the_tutorial_leaves_nothing_out() -> None:

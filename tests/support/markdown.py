@@ -18,7 +18,6 @@ import os
 import re
 import signal
 import subprocess
-import textwrap
 import threading
 import tomllib
 from collections.abc import Mapping
@@ -78,7 +77,9 @@ def blocks(page: Path) -> list[Block]:
     for match in _FENCE.finditer(text):
         title = _TITLE.search(match[3])
         where = f"{name}, line {text.count(chr(10), 0, match.start()) + 1}"
-        block = Block(where, match[2], title[1] if title else "", textwrap.dedent(match[4]))
+        block = Block(
+            where, match[2], title[1] if title else "", re.sub(f"^{match[1]}", "", match[4], flags=re.MULTILINE)
+        )
         assert block.title.strip() != _NOT_RUN, f"{where}: say why it is not run"
         found.append(block)
     marks = len(_MARK.findall(text))
@@ -136,7 +137,7 @@ class Reader:
     def _keep_file(self, block: Block) -> None:
         in_repository = ROOT / block.title
         if "/" in block.title and in_repository.exists():
-            assert block.text in in_repository.read_text(), f"{block.where}: {block.title} does not have this"
+            assert block.text.rstrip() in in_repository.read_text(), f"{block.where}: {block.title} does not have this"
             return
         file = self._folder / block.title
         file.parent.mkdir(parents=True, exist_ok=True)
