@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from connector_core.errors import InvalidConnectorError
@@ -24,6 +24,8 @@ class ConnectorBase(ABC):
         task_type_name: the task type it serves.
         task_type_version: the version of that task type.
         task_categories: for several task types: `TaskCategory`s or strings `NAME[@VERSION]`, in place of the two above.
+        deadlines: seconds that an operation may take, by its name, where the host's defaults do not fit; what the operator
+            sets for the plugin or the connector goes before it.
 
     Optional methods, `async def` or plain, without arguments: `start()` opens clients with the server and `close()` closes
     them. Both run where the connector's other calls run.
@@ -33,6 +35,7 @@ class ConnectorBase(ABC):
     task_type_name: str
     task_type_version: int = 0
     task_categories: Sequence[TaskCategory | str] = ()
+    deadlines: Mapping[str, float] = {}
 
 
 class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):

@@ -45,6 +45,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         on_task = ("task_type", "operation")
+        of_connector = ("plugin", "connector")
         self._success = self._counter("requests_success", "Requests answered OK.", on_task)
         self._failure = self._counter(
             "requests_failure", "Requests that ended with another status, cut ones included.", (*on_task, "error_code")
@@ -57,14 +58,19 @@ class Metrics:
         )
         self._in_flight = self._gauge("requests_in_flight", "Requests being worked on.", on_task)
         self.abandoned = self._gauge(
-            "abandoned_calls", "Plugin calls that run on although their request has ended.", ("plugin", "connector")
+            "abandoned_calls", "Plugin calls that run on although their request has ended.", of_connector
         )
+        self.loop_lag = self._gauge(
+            "loop_lag_seconds", "How late an event loop is: the serving one, or a plugin's.", ("loop",)
+        )
+        self.pool_busy = self._gauge("pool_busy_threads", "Threads that run a connector's blocking code.", of_connector)
+        self.pool_waiting = self._gauge("pool_waiting_calls", "Calls that wait for one of these threads.", of_connector)
         self.plugin_load = self._gauge("plugin_load_seconds", "Time it took to load a plugin.", ("plugin",))
         self.plugin_state = self._gauge(
             "plugin_state", "1 for the state that a plugin is in.", ("plugin", "distribution", "state")
         )
         self.connector_started = self._gauge(
-            "connector_started", "1 if the connector's start() has succeeded, else 0.", ("plugin", "connector")
+            "connector_started", "1 if the connector's start() has succeeded, else 0.", of_connector
         )
         build = Info(f"{metric_prefix}build", "The host that answers here.", registry=self.registry)
         build.info({"version": core_version()})

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import grpc.aio
 from flyteidl.service import agent_pb2
@@ -12,7 +15,7 @@ from grpc_health.v1._async import HealthServicer
 
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError
 from connector_core.http import MetricsServer
-from connector_core.invocation import Invoker
+from connector_core.invocation import CallLimits, Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
@@ -44,6 +47,25 @@ def loop_factory(choice: str) -> LoopFactory:
     return asyncio.new_event_loop
 
 
+def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
+    """Return what a connector's calls may take.
+
+    The operator's section for the connector goes before the one for its plugin, that before the author's `deadlines`, and
+    those before the general settings.
+    """
+    plugin = connector.plugin.name
+    sections = [settings.limits.get(f"{plugin}/{connector.name}"), settings.limits.get(plugin)]
+    own = [section.model_dump(exclude_none=True) for section in sections if section is not None]
+    deadlines = {**settings.deadlines.model_dump(), **connector.connector.deadlines}
+    for section in reversed(own):
+        deadlines |= section.pop("deadlines")
+    chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}
+    chosen["wait"] = math.inf if settings.wait is None else settings.wait
+    for section in reversed(own):
+        chosen |= section
+    return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **chosen)
+
+
 class ConnectorServer:
     """Serves the connectors of a registry over gRPC, with health, reflection and metrics.
 
@@ -72,11 +94,10 @@ class ConnectorServer:
         self.not_started: Mapping[RegisteredConnector, ConnectorError] = {}
         self.invoker = Invoker(
             self.metrics,
-            limits=settings.deadlines.model_dump(),
-            workers=settings.workers,
-            queue=settings.queue,
+            limits_of=partial(limits_of, settings),
             secrets=settings.secrets.source(),
             new_loop=new_plugin_loop or loop_factory(settings.loop),
+            stall_threshold=settings.stall_seconds,
         )
         self.memory = open_memory(settings.memory)
         self._jobs = Jobs(self.invoker, self.memory, settings)

@@ -70,10 +70,33 @@ class DeadlineSettings(Section):
 
     create: Seconds = Field(60, description="Deadline of `create`, in seconds.")
     get: Seconds = Field(30, description="Deadline of `get`, in seconds.")
+    get_many: Seconds = Field(30, description="Deadline of `get_many`, in seconds.")
     delete: Seconds = Field(60, description="Deadline of `delete`, in seconds.")
     do: Seconds = Field(600, description="Deadline of a sync connector's `do`, in seconds.")
     get_metrics: Seconds = Field(30, description="Deadline of `get_metrics`, in seconds.")
     get_logs: Seconds = Field(3600, description="Deadline of a whole `get_logs` stream, in seconds.")
+
+
+class OperationDeadlines(Section):
+    """Deadlines that differ from the general ones, in seconds."""
+
+    create: Seconds | None = None
+    get: Seconds | None = None
+    get_many: Seconds | None = None
+    delete: Seconds | None = None
+    do: Seconds | None = None
+    get_metrics: Seconds | None = None
+    get_logs: Seconds | None = None
+
+
+class LimitSettings(Section):
+    """What differs for one plugin (`[limits.NAME]`) or one of its connectors (`[limits."NAME/CONNECTOR"]`)."""
+
+    workers: Count | None = Field(None, description="As the setting `workers`.")
+    queue: Annotated[int, Field(ge=0)] | None = Field(None, description="As the setting `queue`.")
+    wait: Seconds | None = Field(None, description="As the setting `wait`.")
+    in_flight: Count | None = Field(None, description="As the setting `in_flight`.")
+    deadlines: OperationDeadlines = Field(OperationDeadlines(), description="As the setting `deadlines`.")
 
 
 class SecretSettings(Section):
@@ -161,6 +184,16 @@ class Settings(BaseSettings):
     queue: Annotated[int, Field(ge=0)] = Field(
         1000, description="Calls of one connector that may wait for a thread before further ones are refused."
     )
+    wait: Seconds | None = Field(
+        None, description="Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
+    )
+    in_flight: Count = Field(1000, description="Calls of one connector's async code that may be under way.")
+    in_place: Names = Field(
+        (), description="Plugins that you vouch for: their async code runs on the serving loop, which is faster."
+    )
+    stall_seconds: Seconds = Field(
+        1.0, description="Report a plugin whose async code keeps its loop to itself for so many seconds."
+    )
     timeout: Seconds | None = Field(None, description="Stop the server after so many seconds.")
     grace: Annotated[float, Field(ge=0)] = Field(
         30, description="Seconds that calls in flight have to finish when the host is asked to stop."
@@ -194,6 +227,9 @@ class Settings(BaseSettings):
     )
     max_answer_bytes: Count = Field(
         4 * 1024 * 1024, description="The largest answer that the engine receives, in bytes: gRPC's default."
+    )
+    limits: dict[str, LimitSettings] = Field(
+        {}, description='What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.'
     )
     memory: MemorySettings = Field(MemorySettings(), description="What is remembered of jobs, and where.")
     ride_out: RideOutSettings = Field(RideOutSettings(), description="How long a failing `get` is ridden out.")

@@ -103,8 +103,8 @@ def _write(answers: Mapping[str, str], output: Path) -> Path:
 
 def _render(answers: Mapping[str, str], into: str) -> Path:
     # Not `cookiecutter.main`, which wants a home to keep its own records in; containers may have none that is writable.
-    from cookiecutter.generate import generate_context, generate_files  # type: ignore[import-untyped]
-    from cookiecutter.prompt import prompt_for_config  # type: ignore[import-untyped]
+    from cookiecutter.generate import generate_context, generate_files
+    from cookiecutter.prompt import prompt_for_config
 
     context: dict[str, Any] = generate_context(str(TEMPLATE / "cookiecutter.json"), extra_context=dict(answers))
     context["cookiecutter"] = prompt_for_config(context, no_input=True)

@@ -5,5 +5,6 @@ that a plugin may one day run in a process of its own behind the same face.
 """
 
 from connector_core.invocation.invoker import Invoker
+from connector_core.invocation.limits import CallLimits
 
-__all__ = ["Invoker"]
+__all__ = ["CallLimits", "Invoker"]

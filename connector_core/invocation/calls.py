@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
+from connector_core.errors import CapacityExceededError
 from connector_core.invocation.loops import LoopThread
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
@@ -22,16 +23,20 @@ class Runner(Protocol):
     def give_up(self) -> bool:
         """Nobody waits any more; return whether the code may still be running."""
 
+    def withdraw(self) -> bool:
+        """Give it up if it has not begun; return whether it had not."""
+
 
 class LoopRunner:
     """Runs a coroutine function as a task on a plugin's loop; giving up cancels it."""
 
-    __slots__ = ("_cancelled", "_context", "_finish", "_function", "_task", "_thread")
+    __slots__ = ("_cancelled", "_context", "_finish", "_function", "_name", "_task", "_thread")
 
     def __init__(
-        self, thread: LoopThread, function: Callable[[], Awaitable[Any]], context: contextvars.Context
+        self, thread: LoopThread, function: Callable[[], Awaitable[Any]], context: contextvars.Context, name: str
     ) -> None:
         self._thread = thread
+        self._name = name
         self._function = function
         self._context = context
         self._task: asyncio.Task[None] | None = None
@@ -48,11 +53,15 @@ class LoopRunner:
         self._thread.mailbox.post(self._cancel)
         return True
 
+    def withdraw(self) -> bool:
+        """A loop has no queue to speak of."""
+        return False
+
     def _start(self) -> None:
         if self._cancelled:
             self._finish((None, asyncio.CancelledError()))
             return
-        self._task = self._thread.loop.create_task(self._work(), context=self._context)
+        self._task = self._thread.loop.create_task(self._work(), context=self._context, name=self._name)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -84,7 +93,11 @@ class PoolRunner:
 
     def give_up(self) -> bool:
         """Withdraw what still waits for a thread."""
-        return not self._pool.withdraw(self._work)
+        return not self.withdraw()
+
+    def withdraw(self) -> bool:
+        """Take it back from the queue."""
+        return self._pool.withdraw(self._work)
 
     def _work(self) -> None:
         outcome: Outcome
@@ -96,16 +109,19 @@ class PoolRunner:
 
 
 class Call:
-    """Waits on the serving loop for what a runner does elsewhere."""
+    """Waits on the serving loop for what a runner does elsewhere.
 
-    __slots__ = ("_abandoned", "_future", "_home", "_on_late_end", "_runner")
+    `on_end` is called on the serving loop when the code itself has ended, with whether it was given up before that.
+    """
 
-    def __init__(self, home: Mailbox, runner: Runner, on_late_end: Callable[[], None]) -> None:
+    __slots__ = ("_future", "_home", "_is_abandoned", "_on_end", "_runner")
+
+    def __init__(self, home: Mailbox, runner: Runner, on_end: Callable[[bool], None]) -> None:
         self._home = home
         self._runner = runner
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._abandoned = False
-        self._on_late_end = on_late_end
+        self._is_abandoned = False
+        self._on_end = on_end
 
     async def wait(self) -> Any:
         """Run to the end and return the answer.
@@ -113,9 +129,13 @@ class Call:
         Raises:
             CodeError: with what the code raised.
             TimeoutError: `expire` was called first.
-            CapacityExceededError: there is no place for the call.
+            CapacityExceededError: there is no place for the call, or `refuse_if_waiting` was called.
         """
-        self._runner.begin(self._finish)
+        try:
+            self._runner.begin(self._finish)
+        except BaseException:
+            self._on_end(False)
+            raise
         return await self._future
 
     def expire(self) -> None:
@@ -123,21 +143,28 @@ class Call:
         if not self._future.done():
             self._future.set_exception(TimeoutError())
 
+    def refuse_if_waiting(self, reason: str) -> None:
+        """Let `wait` raise CapacityExceededError if the code has not begun."""
+        if not self._future.done() and self._runner.withdraw():
+            self._on_end(False)
+            self._future.set_exception(CapacityExceededError(reason))
+
     def give_up(self) -> bool:
-        """Stop waiting; return whether plugin code may run on (then `on_late_end` is called when it ends)."""
-        self._abandoned = self._runner.give_up()
-        return self._abandoned
+        """Stop waiting; return whether plugin code may run on."""
+        self._is_abandoned = self._runner.give_up()
+        if not self._is_abandoned:
+            self._on_end(False)
+        return self._is_abandoned
 
     def _finish(self, outcome: Outcome) -> None:
         self._home.post(partial(self._settle, outcome))
 
     def _settle(self, outcome: Outcome) -> None:
-        answer, error = outcome
-        if self._abandoned:
-            self._on_late_end()
-        elif self._future.done():
+        self._on_end(self._is_abandoned)
+        if self._future.done():
             return
-        elif error is None:
+        answer, error = outcome
+        if error is None:
             self._future.set_result(answer)
         else:
             self._future.set_exception(CodeError(error))

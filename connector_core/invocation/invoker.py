@@ -4,17 +4,21 @@ import asyncio
 import contextvars
 import logging
 import math
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from connector_core.errors import ConnectorError, ConnectorNotStartedError, DeadlineExceededError, PluginCallError
+from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
+from connector_core.invocation.faults import too_late, translate
+from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.loops import LoopThread
 from connector_core.invocation.mailbox import Mailbox
-from connector_core.invocation.pools import BlockingPool
+from connector_core.invocation.places import Place, run_in_place
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps
+from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
 from connector_core.operations import Operation, encode_answer
 from connector_core.registry import RegisteredConnector
@@ -31,37 +35,38 @@ class Invoker:
     Async code of one plugin shares a loop in a thread of its own; blocking code of one connector shares a pool of threads.
     So code that blocks, in a thread or wrongly on its loop, stalls neither the serving loop nor another plugin.
 
+    A plugin that the operator vouches for runs its async code in place, on the serving loop, and saves the hop.
+
     Args:
-        metrics: where calls that outlive their request are counted.
-        limits: the longest time that each operation may take, in seconds.
-        workers: threads for the blocking code of each connector.
-        queue: calls of one connector that may wait for a thread.
+        metrics: where calls that outlive their request are counted, and how late loops are.
+        limits_of: what each connector's calls may take.
         secrets: where `get_secret` looks in plugin code.
         new_loop: makes the plugins' loops.
+        stall_threshold: seconds after which a loop that does not come round is reported.
     """
 
     def __init__(
         self,
         metrics: Metrics,
         *,
-        limits: Mapping[str, float],
-        workers: int = 10,
-        queue: int = 1000,
+        limits_of: Callable[[RegisteredConnector], CallLimits] = lambda _connector: CallLimits(),
         secrets: SecretSource | None = None,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        stall_threshold: float = 1.0,
     ) -> None:
         self._metrics = metrics
-        self._limits = limits
-        self._workers = workers
-        self._queue = queue
+        self._limits_of = limits_of
         self._new_loop = new_loop
+        self._secrets = secrets or SecretSource()
         self._home = Mailbox(asyncio.get_running_loop())
         self._loops: dict[str, LoopThread] = {}
-        self._pools: dict[RegisteredConnector, BlockingPool] = {}
+        self._places: dict[RegisteredConnector, Place] = {}
         self._held: dict[RegisteredConnector, str] = {}
         self._abandoned = 0
         self._base_context = contextvars.copy_context()
-        self._base_context.run(use_source, secrets or SecretSource())
+        self._base_context.run(use_source, self._secrets)
+        self._watch = LoopWatch(metrics.loop_lag, stall_threshold)
+        self._watch.add("serving", asyncio.get_running_loop(), threading.get_ident())
 
     async def invoke(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
@@ -80,9 +85,16 @@ class Invoker:
         if name not in LIFECYCLE:
             self._refuse_held(connector)
         operation = connector.operation(name)
-        function = _call_blocking if operation.kind.is_blocking else _call_async
-        work = partial(function, operation, arguments)
-        return await self._run(connector, operation, work, self._context(), self._end(name, timeout))
+        place = self._place(connector)
+        end = _end(place, name, timeout)
+        if operation.kind.is_blocking:
+            work = partial(_call_blocking, operation, arguments)
+        elif place.limits.in_place:
+            use_source(self._secrets)
+            return await run_in_place(place, operation, partial(_call_async, operation, arguments), end)
+        else:
+            work = partial(_call_async, operation, arguments)
+        return await self._run(place, operation, work, self._base_context.copy(), end)
 
     async def stream(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
@@ -95,12 +107,13 @@ class Invoker:
         self._refuse_held(connector)
         kind = BlockingSteps if operation.kind.is_blocking else AsyncSteps
         steps = kind(operation, arguments)
-        context, end = self._context(), self._end(name, timeout)
+        place = self._place(connector)
+        context, end = self._base_context.copy(), _end(place, name, timeout)
         try:
-            while (piece := await self._run(connector, operation, steps.next, context, end)) is not END:
+            while (piece := await self._run(place, operation, steps.next, context, end)) is not END:
                 yield piece
         finally:
-            self._runner(connector, operation, steps.close, context).begin(partial(_log_failed_close, connector))
+            self._runner(place, operation, steps.close, context).begin(partial(_log_failed_close, connector))
 
     def hold(self, connector: RegisteredConnector, reason: str) -> None:
         """Refuse the connector's calls as UNAVAILABLE with `reason`, until `release`."""
@@ -117,9 +130,10 @@ class Invoker:
 
     def close(self, timeout: float) -> None:
         """End all loops and idle threads, waiting up to `timeout` seconds; what hangs is left behind as daemon threads."""
+        self._watch.close()
         end = time.monotonic() + timeout
-        for pool in self._pools.values():
-            pool.close()
+        for place in self._places.values():
+            place.pool.close()
         for thread in self._loops.values():
             thread.stop()
         for thread in self._loops.values():
@@ -130,61 +144,51 @@ class Invoker:
         if (reason := self._held.get(connector)) is not None:
             raise ConnectorNotStartedError(reason, plugin=connector.plugin.name)
 
-    def _context(self) -> contextvars.Context:
-        return self._base_context.copy()
-
-    def _end(self, name: str, timeout: float | None) -> float:
-        """Return the moment, on the monotonic clock, at which a call that begins now has to be over."""
-        return time.monotonic() + min(math.inf if timeout is None else timeout, self._limits.get(name, math.inf))
-
     async def _run(
-        self,
-        connector: RegisteredConnector,
-        operation: Operation,
-        work: Callable[[], Any],
-        context: contextvars.Context,
-        end: float,
+        self, place: Place, operation: Operation, work: Callable[[], Any], context: contextvars.Context, end: float
     ) -> Any:
-        runner = self._runner(connector, operation, work, context)
-        call = Call(self._home, runner, partial(self._ended_late, connector))
-        left = max(0.0, end - time.monotonic())
-        timer = None if left == math.inf else asyncio.get_running_loop().call_later(left, call.expire)
+        place.enter(operation)
+        runner = self._runner(place, operation, work, context)
+        call = Call(self._home, runner, partial(self._ended, place, operation))
+        timers = list(_timers(call, place, operation, end))
         try:
             return await call.wait()
         except CodeError as carried:
-            error = _translate(carried.error, connector, operation)
+            error = translate(carried.error, place.connector, operation)
             raise error from error.__cause__
+        except CapacityExceededError as error:
+            error.plugin, error.operation = place.connector.plugin.name, operation.name
+            raise
         except TimeoutError:
-            self._give_up(call, connector)
-            raise _too_late(connector, operation) from None
+            self._give_up(call, place.connector)
+            raise too_late(place.connector, operation) from None
         except asyncio.CancelledError:
-            self._give_up(call, connector)
+            self._give_up(call, place.connector)
             raise
         finally:
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
 
     def _runner(
-        self,
-        connector: RegisteredConnector,
-        operation: Operation,
-        work: Callable[[], Any],
-        context: contextvars.Context,
+        self, place: Place, operation: Operation, work: Callable[[], Any], context: contextvars.Context
     ) -> Runner:
         if operation.kind.is_blocking:
-            return PoolRunner(self._pool(connector), work, context)
-        return LoopRunner(self._loop(connector), work, context)
+            return PoolRunner(place.pool, work, context)
+        return LoopRunner(self._loop(place.connector), work, context, place.task_name(operation))
 
-    def _pool(self, connector: RegisteredConnector) -> BlockingPool:
-        if (pool := self._pools.get(connector)) is None:
-            name = f"the thread pool of connector {connector.name!r} (plugin {connector.plugin.name!r})"
-            pool = self._pools[connector] = BlockingPool(name, self._workers, self._queue)
-        return pool
+    def _place(self, connector: RegisteredConnector) -> Place:
+        if (place := self._places.get(connector)) is None:
+            place = self._places[connector] = Place(connector, self._limits_of(connector))
+            labels = (connector.plugin.name, connector.name)
+            self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
+            self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
+        return place
 
     def _loop(self, connector: RegisteredConnector) -> LoopThread:
         name = connector.plugin.name
         if (thread := self._loops.get(name)) is None:
             thread = self._loops[name] = LoopThread(f"plugin {name}", self._new_loop)
+            self._watch.add(thread.name, thread.loop, thread.identity)
         return thread
 
     def _give_up(self, call: Call, connector: RegisteredConnector) -> None:
@@ -192,9 +196,11 @@ class Invoker:
             self._abandoned += 1
             self._metrics.abandoned.labels(connector.plugin.name, connector.name).inc()
 
-    def _ended_late(self, connector: RegisteredConnector) -> None:
-        self._abandoned -= 1
-        self._metrics.abandoned.labels(connector.plugin.name, connector.name).dec()
+    def _ended(self, place: Place, operation: Operation, was_abandoned: bool) -> None:
+        place.leave(operation)
+        if was_abandoned:
+            self._abandoned -= 1
+            self._metrics.abandoned.labels(place.connector.plugin.name, place.connector.name).dec()
 
 
 async def _call_async(operation: Operation, arguments: Mapping[str, Any]) -> Any:
@@ -206,28 +212,18 @@ def _call_blocking(operation: Operation, arguments: Mapping[str, Any]) -> Any:
     return encode_answer(operation.name, operation.function(**operation.arguments(arguments)), arguments)
 
 
-def _translate(error: BaseException, connector: RegisteredConnector, operation: Operation) -> ConnectorError:
-    """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it."""
-    translated: ConnectorError
-    if isinstance(error, ConnectorError):
-        translated = error
-    elif isinstance(error, asyncio.CancelledError):
-        translated = PluginCallError("the plugin cancelled its own call")
-    elif isinstance(error, SystemExit):
-        translated = PluginCallError(f"the plugin called sys.exit({error.code!r})")
-    else:
-        translated = PluginCallError(f"{type(error).__name__}: {error}")
-    if translated is not error:
-        translated.__cause__ = error
-    translated.plugin = connector.plugin.name
-    translated.operation = operation.name
-    return translated
+def _end(place: Place, name: str, timeout: float | None) -> float:
+    """Return the moment, on the monotonic clock, at which a call that begins now has to be over."""
+    return time.monotonic() + min(math.inf if timeout is None else timeout, place.limits.deadlines.get(name, math.inf))
 
 
-def _too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        "it was not over at its deadline", plugin=connector.plugin.name, operation=operation.name
-    )
+def _timers(call: Call, place: Place, operation: Operation, end: float) -> Iterator[asyncio.TimerHandle]:
+    loop, left = asyncio.get_running_loop(), max(0.0, end - time.monotonic())
+    if left < math.inf:
+        yield loop.call_later(left, call.expire)
+    if operation.kind.is_blocking and place.limits.wait < left:
+        reason = f"{place.pool.name} is full: a call waited {place.limits.wait:g} s for a thread (setting: wait)"
+        yield loop.call_later(place.limits.wait, call.refuse_if_waiting, reason)
 
 
 def _log_failed_close(connector: RegisteredConnector, outcome: Outcome) -> None:

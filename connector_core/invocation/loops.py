@@ -29,6 +29,11 @@ class LoopThread:
         """The loop; only code that runs on it may use more of it than `mailbox` offers."""
         return self._loop
 
+    @property
+    def identity(self) -> int:
+        """The thread's identity."""
+        return self._thread.ident or 0
+
     def stop(self) -> None:
         """Ask the loop to end; what still runs on it is cancelled."""
         self._stopping = True

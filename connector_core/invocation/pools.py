@@ -50,6 +50,16 @@ class BlockingPool:
                 return False
             return True
 
+    @property
+    def busy(self) -> int:
+        """How many threads have work in hand."""
+        return self._threads - self._idle
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait for a thread."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Let idle threads end, and busy ones after the work they have in hand."""
         with self._ready:

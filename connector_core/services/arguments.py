@@ -4,12 +4,13 @@ from functools import partial
 from typing import Any
 
 from flyteidl.admin import agent_pb2
+from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.literals import to_python_map
 from connector_core.operations import Deferred
 from connector_core.services.decoding import moment, span
-from connector_core.task import idempotency_key
+from connector_core.task import Attempt
 
 
 def create_arguments(
@@ -23,8 +24,14 @@ def create_arguments(
         "literals": inputs,
         "output_prefix": request.output_prefix,
         "task_execution_metadata": request.task_execution_metadata,
-        "idempotency_key": Deferred(partial(idempotency_key, execution, request.output_prefix)),
+        "idempotency_key": Deferred(partial(_idempotency_key, execution, request.output_prefix)),
     }
+
+
+def _idempotency_key(execution: TaskExecutionIdentifier, output_prefix: str) -> str | None:
+    """Return the key; `None` for a request that does not say which task it is for, and so is like no other."""
+    attempt = Attempt.of(execution, output_prefix)
+    return None if attempt is None else attempt.key
 
 
 def metrics_arguments(request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:

@@ -2,11 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status as RichStatus
 from grpc import StatusCode
 
 from connector_core import errors
+from connector_core.services.foreign import foreign_code
+
+_RICH_STATUS = "grpc-status-details-bin"
+_RICH_MESSAGE_BYTES = 1024
 
 MAX_DETAILS_BYTES = 4096
 """Details count as HTTP/2 headers, and some 20 KB of them turn any status into RESOURCE_EXHAUSTED at the client."""
@@ -39,27 +46,60 @@ STATUS_CODES: Mapping[type[BaseException], StatusCode] = {
 
 
 class Status(NamedTuple):
-    """What a failed call is answered with."""
+    """What a failed call is answered with: `grpc.aio`'s `abort` takes the three."""
 
     code: StatusCode
     details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...] = ()
 
 
 def status_of(error: BaseException, reference: str) -> Status:
-    """Return the status for an error.
+    """Return the status for an error, with `google.rpc` details for clients that read them.
 
     Args:
         error: what was raised; for a `PluginCallError` its cause chooses the code.
         reference: what finds the log line with the traceback, which never goes over the wire.
     """
-    chosen = error.__cause__ if isinstance(error, errors.PluginCallError) and error.__cause__ else error
-    code = next((STATUS_CODES[cls] for cls in type(chosen).__mro__ if cls in STATUS_CODES), StatusCode.INTERNAL)
     if not isinstance(error, errors.ConnectorError):
         return Status(StatusCode.INTERNAL, f"the host failed; its log says more under {reference}")
+    code = _code_of(error)
     details = f"{_culprit(error)}{error.message or type(error).__name__}"
     if isinstance(error, errors.PluginCallError):
         details = f"{cut(details, MAX_DETAILS_BYTES - 64)} (the log says more under {reference})"
-    return Status(code, cut(details, MAX_DETAILS_BYTES))
+    details = cut(details, MAX_DETAILS_BYTES)
+    return Status(code, details, ((_RICH_STATUS, _rich_status(error, code, details, reference)),))
+
+
+def _code_of(error: errors.ConnectorError) -> StatusCode:
+    chosen: BaseException = error
+    if isinstance(error, errors.PluginCallError) and error.__cause__ is not None:
+        chosen = error.__cause__
+        if (code := foreign_code(chosen)) is not None:
+            return code
+    return next((STATUS_CODES[cls] for cls in type(chosen).__mro__ if cls in STATUS_CODES), StatusCode.INTERNAL)
+
+
+def _rich_status(error: errors.ConnectorError, code: StatusCode, details: str, reference: str) -> bytes:
+    """Return a `google.rpc.Status` with ErrorInfo, and RetryInfo where the error says when to come back."""
+    info = ErrorInfo(
+        reason=cut(error.error_code or type(error).__name__.removesuffix("Error"), 128),
+        domain="connector-host",
+        metadata={
+            "fault": error.fault.value,
+            "retryable": str(error.retryable).lower(),
+            "plugin": cut(error.plugin or "", 128),
+            "operation": error.operation or "",
+            "reference": reference,
+        },
+    )
+    status = RichStatus(code=code.value[0], message=cut(details, _RICH_MESSAGE_BYTES))
+    status.details.add().Pack(info)
+    if isinstance(error, errors.RateLimitedError) and error.retry_after is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=min(max(error.retry_after, 0.0), 86_400.0)))
+        status.details.add().Pack(retry)
+    encoded: bytes = status.SerializeToString()
+    return encoded
 
 
 def _culprit(error: errors.ConnectorError) -> str:

@@ -32,10 +32,10 @@ async def test_a_nap_ends_when_its_time_has_come() -> None:
     async with running_server(SleepConnector(now=clock)) as host:
         nap = await host.create("sleep", {"seconds": 60})
         clock.seconds += 59
-        assert (await host.get("sleep", nap)).phase == Phase.RUNNING
+        assert Phase((await host.get("sleep", nap)).phase) is Phase.RUNNING
         clock.seconds += 1
         over = await host.get("sleep", nap)
-    assert over.phase == Phase.SUCCEEDED
+    assert Phase(over.phase) is Phase.SUCCEEDED
     assert to_python_map(over.outputs) == {"slept": 60.0}
     assert isinstance(over.outputs, LiteralMap)
 

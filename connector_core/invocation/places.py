@@ -1,0 +1,84 @@
+"""One connector's place in the host: its limits, its threads, and how many of its calls are under way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from connector_core.errors import CapacityExceededError
+from connector_core.invocation.faults import too_late, translate
+from connector_core.invocation.limits import CallLimits
+from connector_core.invocation.pools import BlockingPool
+from connector_core.operations import Operation
+from connector_core.registry import RegisteredConnector
+
+
+class Place:
+    """Keeps one connector from taking more than its share: a bulkhead."""
+
+    __slots__ = ("_names", "connector", "in_flight", "limits", "pool")
+
+    def __init__(self, connector: RegisteredConnector, limits: CallLimits) -> None:
+        self.connector = connector
+        self.limits = limits
+        self.in_flight = 0
+        whose = f"connector {connector.name!r} (plugin {connector.plugin.name!r})"
+        self.pool = BlockingPool(f"the thread pool of {whose}", limits.workers, limits.queue)
+        self._names = {
+            name: f"plugin {connector.plugin.name!r}, connector {connector.name!r}, {name}()"
+            for name in connector.operations
+        }
+
+    def task_name(self, operation: Operation) -> str:
+        """Name a task of this connector, for those who look for the culprit of a stall."""
+        return self._names[operation.name]
+
+    def enter(self, operation: Operation) -> None:
+        """Count a call of async code that begins; threads are counted by the pool.
+
+        Raises:
+            CapacityExceededError: there are as many as may be.
+        """
+        if operation.kind.is_blocking:
+            return
+        if self.in_flight >= self.limits.in_flight:
+            raise CapacityExceededError(
+                f"connector {self.connector.name!r} has {self.in_flight} calls in flight, as many as it may "
+                "(setting: in_flight)",
+                plugin=self.connector.plugin.name,
+                operation=operation.name,
+            )
+        self.in_flight += 1
+
+    def leave(self, operation: Operation) -> None:
+        """Count a call of async code that has ended."""
+        if not operation.kind.is_blocking:
+            self.in_flight -= 1
+
+
+async def run_in_place(place: Place, operation: Operation, work: Callable[[], Awaitable[Any]], end: float) -> Any:
+    """Run async code on the loop that serves, for a plugin that the operator vouches for.
+
+    Args:
+        place: whose code.
+        operation: which of its operations.
+        work: the code.
+        end: when it has to be over, on the monotonic clock, which is the loop's as well.
+
+    Raises:
+        ConnectorError: naming plugin and operation, whatever the code raised.
+    """
+    place.enter(operation)
+    deadline = asyncio.timeout_at(end)
+    try:
+        async with deadline:
+            return await work()
+    except BaseException as error:
+        if isinstance(error, TimeoutError) and deadline.expired():
+            raise too_late(place.connector, operation) from None
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        translated = translate(error, place.connector, operation)
+        raise translated from translated.__cause__
+    finally:
+        place.leave(operation)
