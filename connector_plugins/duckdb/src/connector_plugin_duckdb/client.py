@@ -1,0 +1,319 @@
+"""DuckDB, and the box that callers' SQL is kept in; the only module that imports it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Protocol
+
+import duckdb
+
+from connector_core.errors import (
+    BackendUnavailableError,
+    ConnectorError,
+    InvalidInputError,
+    PermanentError,
+    PermissionDeniedError,
+    TransientError,
+)
+from connector_plugin_duckdb.stop import Stop
+from connector_plugin_duckdb.values import Column, SqlType, cast, fetched_type, parquet_type, quoted, read, text
+
+_NESTED = frozenset({"list", "array", "struct", "map"})
+_SIZED = _NESTED | {"varchar", "blob", "bit", "bignum", "variant", "union", "geometry", "enum"}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What the SQL of one query may reach, and how much it may take.
+
+    Attributes:
+        directories: folders that it may read and write.
+        temp: the private folder that DuckDB spills to.
+        home: a folder that does not exist, for what DuckDB would otherwise look for in the user's home.
+        memory: bytes.
+        disk: bytes.
+        threads: their number.
+    """
+
+    directories: Sequence[Path]
+    temp: Path
+    home: Path
+    memory: int
+    disk: int
+    threads: int
+
+
+class Result(Protocol):
+    """What the last statement of a query gave."""
+
+    columns: Sequence[Column]
+    rows: int
+
+    def size(self) -> int:
+        """Return about how many bytes the values take as text."""
+
+    def fetch(self) -> list[tuple[Any, ...]]:
+        """Return all rows with Python values."""
+
+    def write_parquet(self, path: Path) -> None:
+        """Write all rows."""
+
+
+@contextmanager
+def open_session(box: Box, stop: Stop, database: Path | None = None, read_only: bool = True) -> Iterator["Session"]:
+    """Open an empty database in memory, or a file, with the box closed around it.
+
+    Raises:
+        ConnectorError: for whatever DuckDB raises, here and within the context.
+    """
+    connection = duckdb.connect(":memory:")
+    try:
+        with _translated(stop), stop.interrupting(connection.interrupt):
+            _limit(connection, box)
+            if database is not None:
+                _attach(connection, database, read_only)
+            _lock(connection)
+            yield Session(connection, stop)
+    finally:
+        connection.close()
+
+
+def _limit(connection: duckdb.DuckDBPyConnection, box: Box) -> None:
+    settings: Mapping[str, str] = {
+        "memory_limit": text(f"{box.memory}B"),
+        "threads": str(box.threads),
+        "temp_directory": text(str(box.temp)),
+        # Not as an option of connect(), where DuckDB 2.0 takes this one but does not keep to it.
+        "max_temp_directory_size": text(f"{box.disk}B"),
+        "home_directory": text(str(box.home)),
+        "allowed_directories": _list(box.directories),
+        "TimeZone": "'UTC'",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "allow_extension_repositories": "'forbidden'",
+        "allow_persistent_secrets": "false",
+        "python_enable_replacements": "false",  # else `FROM x` finds variables of the host's own code
+    }
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = {value}")
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, database: Path, read_only: bool) -> None:
+    name = quoted(database.name.partition(".")[0])
+    options = "TYPE duckdb, READ_ONLY" if read_only else "TYPE duckdb"
+    connection.execute(f"ATTACH {text(str(database))} AS {name} ({options})")
+    connection.execute(f"USE {name}")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+class Session:
+    """One caller's connection, in its box."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, stop: Stop) -> None:
+        self._connection = connection
+        self._stop = stop
+
+    def offer(self, name: str, function: str, paths: Sequence[Path]) -> None:
+        """Make a view of files, read by one of DuckDB's table functions."""
+        self._stop.check()
+        self._connection.execute(f"CREATE TEMP VIEW {quoted(name)} AS FROM {function}({_list(paths)})")
+
+    def run(self, sql: str, inputs: Mapping[str, Any]) -> None:
+        """Run statements without looking at their results."""
+        for statement in self._statements(sql):
+            self._execute(statement.query, _parameters(statement, inputs))
+            self._connection.complete()
+
+    def query(self, sql: str, inputs: Mapping[str, Any], most_rows: int) -> Result | None:
+        """Run statements and return the result of the last one, or `None` where it has none.
+
+        The result is kept in a temporary table, so that the query runs once whatever becomes of its result, and within
+        the limits of the box. What cannot be put into one (`CALL`, `EXPLAIN`) may have `most_rows`.
+        """
+        *before, last = self._statements(sql)
+        for statement in before:
+            self._execute(statement.query, _parameters(statement, inputs))
+            self._connection.complete()
+        parameters = _parameters(last, inputs)
+        table = f"result_{token_hex(8)}"
+        create = self._creating(table, self._without_semicolon(last.query))
+        self._execute(create or last.query, parameters)
+        if create is None:
+            return self._read_rows(most_rows)
+        self._connection.complete()
+        return _TableResult(self, table)
+
+    def fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run one of our own statements and return its rows."""
+        self._execute(sql, {})
+        return self._connection.fetchall()
+
+    def columns(self, sql: str) -> tuple[Column, ...]:
+        """Run one of our own statements and return its columns."""
+        self._execute(sql, {})
+        columns = self._described()
+        self._connection.complete()
+        return columns
+
+    def _execute(self, sql: str, parameters: Mapping[str, Any]) -> None:
+        self._stop.check()
+        self._connection.execute(sql, parameters or None)
+
+    def _statements(self, sql: str) -> list[duckdb.Statement]:
+        found = self._connection.extract_statements(sql)
+        if not found:
+            raise InvalidInputError("there is no statement in the SQL, only comments or blanks")
+        return found
+
+    def _creating(self, table: str, query: str) -> str | None:
+        """Return the statement that keeps a query's result in a table; `None` where the grammar has none."""
+        head = f"CREATE TEMP TABLE {quoted(table)} AS"
+        named = quoted(f"from_{table}")
+        for create in (f"{head} (\n{query}\n)", f"{head} (WITH {named} AS (\n{query}\n) FROM {named})"):
+            try:
+                self._connection.extract_statements(create)
+            except duckdb.ParserException:
+                continue
+            return create
+        return None
+
+    def _without_semicolon(self, query: str) -> str:
+        data = query.encode()  # the tokens' positions count bytes
+        end = len(data)
+        for start, kind in reversed(duckdb.tokenize(query)):
+            if kind != duckdb.token_type.comment:
+                if data[start : start + 1] != b";":
+                    break
+                end = start
+        return data[:end].decode()
+
+    def _described(self) -> tuple[Column, ...]:
+        return tuple(Column(name, _sql_type(kind)) for name, kind, *_rest in self._connection.description or ())
+
+    def _read_rows(self, most: int) -> "_RowsResult | None":
+        columns = self._described()
+        rows = self._connection.fetchmany(most + 1)
+        if not rows:
+            return None
+        if len(rows) > most:
+            raise InvalidInputError(
+                f"the last statement gives more than {most} rows and is none that SELECT can be around"
+            )
+        for column in columns:
+            if fetched_type(column.type) != column.type.text:
+                raise InvalidInputError(
+                    f"column {column.name!r} is {column.type.text}, which such a statement cannot return; SELECT it"
+                )
+        return _RowsResult(columns, rows)
+
+
+class _TableResult:
+    """A result in a temporary table."""
+
+    def __init__(self, session: Session, table: str) -> None:
+        self._session = session
+        self._table = f"temp.main.{quoted(table)}"
+        self.columns: Sequence[Column] = session.columns(f"FROM {self._table} LIMIT 0")
+        self.rows: int = session.fetch(f"FROM {self._table} SELECT count(*)")[0][0]
+
+    def size(self) -> int:
+        long = [f"strlen(CAST({quoted(one.name)} AS VARCHAR))" for one in self.columns if one.type.id in _SIZED]
+        if not long:
+            return 0
+        each = " + ".join(f"coalesce({one}, 0)" for one in long)
+        return int(self._session.fetch(f"FROM {self._table} SELECT coalesce(sum({each}), 0)::BIGINT")[0][0])
+
+    def fetch(self) -> list[tuple[Any, ...]]:
+        selected = ", ".join(cast(column, fetched_type) for column in self.columns)
+        rows = self._session.fetch(f"FROM {self._table} SELECT {selected}")
+        return [tuple(map(_read, self.columns, row)) for row in rows]
+
+    def write_parquet(self, path: Path) -> None:
+        selected = ", ".join(cast(column, parquet_type) for column in self.columns)
+        self._session.fetch(f"COPY (FROM {self._table} SELECT {selected}) TO {text(str(path))} (FORMAT parquet)")
+
+
+class _RowsResult:
+    """A short result that was read at once."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> None:
+        self.columns = columns
+        self.rows = len(rows)
+        self._rows = rows
+
+    def size(self) -> int:
+        return sum(len(str(value)) for row in self._rows for value in row)
+
+    def fetch(self) -> list[tuple[Any, ...]]:
+        return [tuple(map(_read, self.columns, row)) for row in self._rows]
+
+    def write_parquet(self, path: Path) -> None:
+        raise InvalidInputError(
+            f"the last statement is none whose result can be written to {path.suffix.lstrip('.')}; end with a SELECT"
+        )
+
+
+def _read(column: Column, value: Any) -> Any:
+    try:
+        return read(column.type, value)
+    except ValueError as error:
+        raise InvalidInputError(f"column {column.name!r}: {error}") from None
+
+
+def _sql_type(kind: Any) -> SqlType:
+    children: tuple[tuple[str, SqlType], ...] = ()
+    if kind.id in _NESTED:
+        children = tuple((name, _sql_type(child)) for name, child in kind.children if not isinstance(child, int))
+    return SqlType(kind.id, str(kind), children)
+
+
+def _list(paths: Sequence[Path]) -> str:
+    return f"[{', '.join(text(str(path)) for path in paths)}]"
+
+
+def _parameters(statement: duckdb.Statement, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    folded = {name.casefold(): value for name, value in inputs.items()}  # as SQL's names are
+    found: dict[str, Any] = {}
+    for name in statement.named_parameters:
+        if name not in inputs and name.casefold() not in folded:
+            known = ", ".join(f"${one}" for one in sorted(inputs)) or "none"
+            raise InvalidInputError(f"the SQL has a parameter ${name}, but the task has no such input; it has {known}")
+        found[name] = inputs[name] if name in inputs else folded[name.casefold()]
+    return found
+
+
+@contextmanager
+def _translated(stop: Stop) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        stop.check()  # an interrupt is not the query's own failure
+        raise _translate(error) from error
+
+
+def _translate(error: duckdb.Error) -> ConnectorError:
+    message = str(error)
+    if isinstance(error, duckdb.PermissionException) or "the configuration has been locked" in message:
+        return PermissionDeniedError(f"DuckDB refused what callers may not do here: {message}")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return PermanentError(
+            f"the query needs more memory or disk than [plugins.duckdb] gives it: {message}", error_code="OUT_OF_MEMORY"
+        )
+    if isinstance(error, duckdb.ResourceInUseException) or "Could not set lock on file" in message:
+        return BackendUnavailableError(f"another query holds the database file: {message}")
+    if isinstance(error, duckdb.InternalException | duckdb.FatalException):
+        return TransientError(f"DuckDB failed within itself: {message}")
+    if isinstance(error, duckdb.IOException) and not _is_callers(message):
+        return BackendUnavailableError(f"DuckDB cannot read or write a file: {message}")
+    return InvalidInputError(message)
+
+
+def _is_callers(message: str) -> bool:
+    return any(part in message for part in ("No files found", "does not exist", "not a valid DuckDB database"))

@@ -1,0 +1,14 @@
+"""What the host finds through the entry point: the hook that brings the connector."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connector_core import hookimpl
+from connector_plugin_duckdb.config import load_config
+from connector_plugin_duckdb.connector import DuckDBConnector
+
+
+@hookimpl
+def register_connectors(config: Mapping[str, Any]) -> Sequence[DuckDBConnector]:
+    """Bring the DuckDB connector, set up by `[plugins.duckdb]`."""
+    return [DuckDBConnector(load_config(config))]

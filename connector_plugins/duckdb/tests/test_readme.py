@@ -1,0 +1,20 @@
+"""What the README says holds."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from connector_plugin_duckdb.config import DuckDBConfig, load_config
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_every_setting_has_a_row_and_is_in_the_example() -> None:
+    text = README.read_text()
+    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", text, re.MULTILINE)
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    section = tomllib.loads(example)["plugins"]["duckdb"]
+    load_config(section)
+    assert set(DuckDBConfig.model_fields) == set(section)
+    assert set(DuckDBConfig.model_fields) <= set(rows)
+    assert {f"`{name}`" for name in DuckDBConfig.model_fields} <= set(re.findall(r"`\w+`", text))
