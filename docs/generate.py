@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 import connector_core
 from connector_core import errors, hookspecs
@@ -89,6 +89,8 @@ def as_toml(value: object) -> str:
     """Write a setting's value as the settings file has it."""
     if isinstance(value, tuple):
         return json.dumps(list(value))
+    if isinstance(value, SecretStr):  # a default keeps no secret
+        return json.dumps(value.get_secret_value())
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, SecretStr
 
 import connector_core
 from connector_core import errors, metrics
@@ -81,12 +81,20 @@ def every_setting() -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
-        default = TypeAdapter(Any).dump_python(field.get_default(), mode="json")
-        if isinstance(default, dict) and default:
-            found |= {f"{name}.{key}": value for key, value in default.items()}
-        else:
-            found[name] = default
-    return found
+        default = field.get_default()
+        found |= (
+            {f"{name}.{key}": value for key, value in default} if isinstance(default, BaseModel) else {name: default}
+        )
+    return {key: as_file_value(value) for key, value in found.items()}
+
+
+def as_file_value(value: Any) -> Any:
+    """Return a value as a settings file has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

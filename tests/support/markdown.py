@@ -97,7 +97,7 @@ class Reader:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], replace: Mapping[str, str] | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._environment = {**environment, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "120"}
         self._replace = dict(replace or {})
         self._before: Block | None = None
@@ -126,7 +126,7 @@ class Reader:
             self._keep_file(block)
         elif block.is_run and block.keeps_running:
             self._end_what_runs()
-            self._running = _Running(block, self._here(block.text), self._folder, self._environment)
+            self._running = _Running(block, self._here(block.text), self.folder, self._environment)
         elif block.is_run:
             self._run(block)
         elif block.language == "output":
@@ -139,7 +139,7 @@ class Reader:
         if "/" in block.title and in_repository.exists():
             assert block.text.rstrip() in in_repository.read_text(), f"{block.where}: {block.title} does not have this"
             return
-        file = self._folder / block.title
+        file = self.folder / block.title
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self._here(block.text))
 
@@ -151,7 +151,7 @@ class Reader:
             stdin=subprocess.DEVNULL if is_shell else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._environment,
             text=True,
             timeout=_PATIENCE,
