@@ -12,6 +12,11 @@ from tests.benchmarks.servers import Target, make_flytekit, make_ours, running, 
 from tests.support.environments import ROOT, run
 
 REPORT = ROOT / "docs" / "reference" / "benchmarks.md"
+_WHAT = (
+    "From the start of the process until ListAgents is answered, and resident memory right then. Each server has the same "
+    "two connectors that do nothing; each environment is byte-compiled. Medians of {count} interleaved runs ({where}, "
+    "commit {commit}):"
+)
 COMMAND = "uv run --all-packages python -m tests.benchmarks.cold_start"
 
 
@@ -47,9 +52,7 @@ def report(figures: dict[str, list[tuple[float, float]]]) -> str:
             "",
             "## Cold start and memory",
             "",
-            f"From the start of the process until ListAgents is answered, and resident memory right then. Each server has "
-            f"the same two connectors that do nothing; each environment is byte-compiled. Medians of {count} interleaved runs "
-            f"({versions()}, commit {commit}):",
+            _WHAT.format(count=count, where=versions(), commit=commit),
             "",
             *rows,
             ratios,

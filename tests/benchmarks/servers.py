@@ -51,7 +51,16 @@ def make_ours() -> Target:
     venv = _fresh(folder)
     wheel = build_wheel(ROOT, folder)
     _install(venv, f"connector-core[uvloop] @ {wheel.as_uri()}")
-    command = (str(venv.script("connector-host")), "serve", "--modules", "ours", "--port", "{grpc}", "--http-port", "{http}")
+    command = (
+        str(venv.script("connector-host")),
+        "serve",
+        "--modules",
+        "ours",
+        "--port",
+        "{grpc}",
+        "--http-port",
+        "{http}",
+    )
     return Target("connector-host", command)
 
 
