@@ -53,22 +53,17 @@ class Deferred(Generic[T]):
 
 
 class Kind(Enum):
-    """How a method has to be run."""
+    """How a method has to be run: what it is called, whether it occupies a thread, whether it yields its answer in pieces."""
 
-    COROUTINE = "coroutine"
-    BLOCKING = "blocking"
-    ASYNC_GENERATOR = "async generator"
-    GENERATOR = "generator"
+    COROUTINE = ("coroutine", False, False)
+    BLOCKING = ("blocking", True, False)
+    ASYNC_GENERATOR = ("async generator", False, True)
+    GENERATOR = ("generator", True, True)
 
-    @property
-    def is_blocking(self) -> bool:
-        """Whether running it occupies a thread."""
-        return self in {Kind.BLOCKING, Kind.GENERATOR}
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it yields its answer piece by piece."""
-        return self in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}
+    def __init__(self, title: str, is_blocking: bool, is_stream: bool) -> None:
+        self.title = title
+        self.is_blocking = is_blocking
+        self.is_stream = is_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +151,7 @@ def _refuse_stream(where: str, name: str, kind: Kind) -> None:
     if not kind.is_stream or name == "get_logs" or (name == "get_metrics" and kind is Kind.GENERATOR):
         return
     article = "an" if kind is Kind.ASYNC_GENERATOR else "a"
-    raise InvalidConnectorError(f"{where}() is {article} {kind.value}, but has one answer: return it, do not yield")
+    raise InvalidConnectorError(f"{where}() is {article} {kind.title}, but has one answer: return it, do not yield")
 
 
 def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> Any:

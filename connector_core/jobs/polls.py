@@ -75,7 +75,7 @@ class _Record:
     def decode(cls, data: bytes | None) -> Self:
         if data is None:
             return cls()
-        phase, failures, since, resource = json.loads(data)
+        phase, failures, since, resource = json.loads(data.decode())  # bytes would have their encoding guessed
         return cls(phase, failures, since, None if resource is None else base64.b64decode(resource))
 
     @property
