@@ -88,6 +88,23 @@ class TestLocalTables:
         write_parquet(open_folder / "s" / "00000", "SELECT 3 AS n")
         assert await ask_open("SELECT n FROM s", {"s": Schema(f"{open_folder}/s")}) == {"result": 3}
 
+    async def test_a_table_of_no_declared_format_is_parquet_whatever_its_name(
+        self, ask_open: Ask, open_folder: Path
+    ) -> None:
+        write_parquet(open_folder / "d.v2" / "00000", "SELECT 3 AS n")
+        assert await ask_open("SELECT n FROM d", {"d": StructuredDataset(f"{open_folder}/d.v2")}) == {"result": 3}
+
+    async def test_a_table_of_csv_as_flytekit_writes_it_is_a_view(self, ask_open: Ask, open_folder: Path) -> None:
+        (open_folder / ".csv").write_text("n\n3\n")
+        (open_folder / ".csv.crc").write_text("no table")
+        assert await ask_open("SELECT n FROM d", {"d": StructuredDataset(str(open_folder), "csv")}) == {"result": 3}
+
+    async def test_names_with_percent_signs_and_hashes_are_taken_as_they_are(
+        self, ask_open: Ask, open_folder: Path
+    ) -> None:
+        (open_folder / "100%25#1.csv").write_text("n\n3\n")
+        assert await ask_open("SELECT n FROM t", {"t": File(f"file://{open_folder}/100%25#1.csv")}) == {"result": 3}
+
     async def test_partitions_are_columns(self, ask_open: Ask, open_folder: Path) -> None:
         for year in (2023, 2024):
             write_parquet(open_folder / "d" / f"year={year}" / "a.parquet", "SELECT 1 AS n")
@@ -160,6 +177,10 @@ class TestRefusals:
         with pytest.raises(InvalidInputError, match="no file at"):
             await ask_open("SELECT 1", {"d": File(f"{open_folder}/none.csv")})
 
+    async def test_a_path_that_is_none_is_an_error(self, ask_open: Ask) -> None:
+        with pytest.raises(InvalidInputError, match="NUL"):
+            await ask_open("SELECT 1", {"t": File("/a\0b")})
+
     async def test_a_table_without_files_is_an_error(self, ask_open: Ask, open_folder: Path) -> None:
         with pytest.raises(InvalidInputError, match="no file at"):
             await ask_open("SELECT 1", {"d": StructuredDataset(str(open_folder))})
@@ -175,7 +196,7 @@ class TestRefusals:
         with pytest.raises(PermissionDeniedError, match=r"none of the allowed_directories of \[plugins.duckdb\]"):
             await ask_open("FROM t", {"t": File(str(secret_file))})
 
-    @pytest.mark.parametrize("uri", ["{open}/../secret.csv", "{open}/link.csv", "file://{open}/%2e%2e/secret.csv"])
+    @pytest.mark.parametrize("uri", ["{open}/../secret.csv", "{open}/link.csv", "file://{open}/../secret.csv"])
     async def test_a_way_out_of_the_allowed_directories_is_refused(
         self, ask_open: Ask, open_folder: Path, secret_file: Path, uri: str
     ) -> None:

@@ -274,6 +274,14 @@ class TestAccess:
         with pytest.raises(BackendUnavailableError, match=r"cannot read s3://flyte-data/x\.csv"):
             await ask("SELECT 1", {"f": File(f"s3://{bucket.name}/x.csv")})
 
+    async def test_without_options_the_environment_says_where_the_store_is(
+        self, ask: Ask, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        environment = {"ENDPOINT_URL": bucket.endpoint, "ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing"}
+        for name, value in environment.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        assert await ask("SELECT n FROM f", {"f": File(bucket.put("x.csv", b"n\n1\n"))}) == {"result": 1}
+
     async def test_credentials_are_told_to_nobody(
         self, ask_s3: Ask, bucket: Bucket, caplog: pytest.LogCaptureFixture
     ) -> None:

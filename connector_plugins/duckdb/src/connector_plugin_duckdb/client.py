@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 
 import duckdb
 
@@ -17,11 +17,9 @@ from connector_core.errors import (
     PermissionDeniedError,
     TransientError,
 )
+from connector_plugin_duckdb.results import Result, RowsResult, TableResult
 from connector_plugin_duckdb.stop import Stop
-from connector_plugin_duckdb.values import Column, SqlType, cast, fetched_type, parquet_type, quoted, read, text
-
-_NESTED = frozenset({"list", "array", "struct", "map"})
-_SIZED = _NESTED | {"varchar", "blob", "bit", "bignum", "variant", "union", "geometry", "enum"}
+from connector_plugin_duckdb.values import NESTED, Column, SqlType, fetched_type, quoted, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +41,6 @@ class Box:
     memory: int
     disk: int
     threads: int
-
-
-class Result(Protocol):
-    """What the last statement of a query gave."""
-
-    columns: Sequence[Column]
-    rows: int
-
-    def size(self) -> int:
-        """Return about how many bytes the values take as text."""
-
-    def fetch(self) -> list[tuple[Any, ...]]:
-        """Return all rows with Python values."""
-
-    def write_parquet(self, path: Path) -> None:
-        """Write all rows."""
 
 
 @contextmanager
@@ -148,7 +130,7 @@ class Session:
         if create is None:
             return self._read_rows(most_rows)
         self._connection.complete()
-        return _TableResult(self, table)
+        return TableResult(self, table)
 
     def fetch(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one of our own statements and return its rows."""
@@ -197,7 +179,7 @@ class Session:
     def _described(self) -> tuple[Column, ...]:
         return tuple(Column(name, _sql_type(kind)) for name, kind, *_rest in self._connection.description or ())
 
-    def _read_rows(self, most: int) -> "_RowsResult | None":
+    def _read_rows(self, most: int) -> RowsResult | None:
         columns = self._described()
         rows = self._connection.fetchmany(most + 1)
         if not rows:
@@ -211,65 +193,12 @@ class Session:
                 raise InvalidInputError(
                     f"column {column.name!r} is {column.type.text}, which such a statement cannot return; SELECT it"
                 )
-        return _RowsResult(columns, rows)
-
-
-class _TableResult:
-    """A result in a temporary table."""
-
-    def __init__(self, session: Session, table: str) -> None:
-        self._session = session
-        self._table = f"temp.main.{quoted(table)}"
-        self.columns: Sequence[Column] = session.columns(f"FROM {self._table} LIMIT 0")
-        self.rows: int = session.fetch(f"FROM {self._table} SELECT count(*)")[0][0]
-
-    def size(self) -> int:
-        long = [f"strlen(CAST({quoted(one.name)} AS VARCHAR))" for one in self.columns if one.type.id in _SIZED]
-        if not long:
-            return 0
-        each = " + ".join(f"coalesce({one}, 0)" for one in long)
-        return int(self._session.fetch(f"FROM {self._table} SELECT coalesce(sum({each}), 0)::BIGINT")[0][0])
-
-    def fetch(self) -> list[tuple[Any, ...]]:
-        selected = ", ".join(cast(column, fetched_type) for column in self.columns)
-        rows = self._session.fetch(f"FROM {self._table} SELECT {selected}")
-        return [tuple(map(_read, self.columns, row)) for row in rows]
-
-    def write_parquet(self, path: Path) -> None:
-        selected = ", ".join(cast(column, parquet_type) for column in self.columns)
-        self._session.fetch(f"COPY (FROM {self._table} SELECT {selected}) TO {text(str(path))} (FORMAT parquet)")
-
-
-class _RowsResult:
-    """A short result that was read at once."""
-
-    def __init__(self, columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> None:
-        self.columns = columns
-        self.rows = len(rows)
-        self._rows = rows
-
-    def size(self) -> int:
-        return sum(len(str(value)) for row in self._rows for value in row)
-
-    def fetch(self) -> list[tuple[Any, ...]]:
-        return [tuple(map(_read, self.columns, row)) for row in self._rows]
-
-    def write_parquet(self, path: Path) -> None:
-        raise InvalidInputError(
-            f"the last statement is none whose result can be written to {path.suffix.lstrip('.')}; end with a SELECT"
-        )
-
-
-def _read(column: Column, value: Any) -> Any:
-    try:
-        return read(column.type, value)
-    except ValueError as error:
-        raise InvalidInputError(f"column {column.name!r}: {error}") from None
+        return RowsResult(columns, rows)
 
 
 def _sql_type(kind: Any) -> SqlType:
     children: tuple[tuple[str, SqlType], ...] = ()
-    if kind.id in _NESTED:
+    if kind.id in NESTED:
         children = tuple((name, _sql_type(child)) for name, child in kind.children if not isinstance(child, int))
     return SqlType(kind.id, str(kind), children)
 

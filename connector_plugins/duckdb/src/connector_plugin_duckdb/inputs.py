@@ -72,7 +72,7 @@ class _Bringer:
     def table(self, name: str, value: StructuredDataset | Schema | File | Directory) -> tuple[Table | None, Any]:
         """Return the view to make, if the format is one that DuckDB reads, and the parameter's value."""
         is_table = isinstance(value, StructuredDataset | Schema)
-        kind = _format(value) or ("parquet" if is_table else "")
+        kind = _format(value)
         if is_table and kind not in _READERS:
             known = ", ".join(_READERS)
             raise InvalidInputError(f"input {name!r} has the format {kind!r}; DuckDB reads {known} here")
@@ -101,11 +101,12 @@ class _Bringer:
 
 
 def _format(value: StructuredDataset | Schema | File | Directory) -> str:
-    given = "" if isinstance(value, Schema) else value.format
-    if given:
-        return given.lower()
-    inner = [one for one in _suffixes(value.uri) if one not in _COMPRESSED]
-    return inner[-1].lstrip(".") if inner else ""
+    is_table = isinstance(value, StructuredDataset | Schema)
+    if not isinstance(value, Schema) and value.format:
+        return value.format.lower()
+    suffixes = [one for one in _suffixes(value.uri) if one not in _COMPRESSED]
+    found = suffixes[-1].lstrip(".") if suffixes else ""
+    return "parquet" if is_table and found not in _READERS else found
 
 
 def _suffixes(uri: str) -> list[str]:

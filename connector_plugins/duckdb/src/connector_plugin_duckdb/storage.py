@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import fsspec  # type: ignore[import-untyped]
 from fsspec.callbacks import Callback  # type: ignore[import-untyped]
@@ -18,6 +17,8 @@ from connector_plugin_duckdb.config import SECTION, DuckDBConfig, SecretRef
 from connector_plugin_duckdb.stop import Stop
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
+_NAMELESS = frozenset({".csv", ".parquet", ".json"})
+"""What flytekit calls the file of a table that it writes in such a format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class Storage:
 
         Raises:
             PermissionDeniedError: it is in none of the allowed directories, be it by a symbolic link.
+            InvalidInputError: it is no path.
         """
+        if "\0" in str(path):
+            raise InvalidInputError("a local path has a NUL in it")
         real = Path(path).resolve()
         if not any(real.is_relative_to(folder.resolve()) for folder in self._config.allowed_directories):
             raise PermissionDeniedError(
@@ -86,8 +90,8 @@ class Storage:
         scheme, separator, rest = uri.partition("://")
         if not separator:
             return self.local(uri)
-        if scheme == "file":
-            return self.local(unquote(urlsplit(uri).path))
+        if scheme == "file":  # as fsspec has it: without percent encoding, which flytekit does not write either
+            return self.local(f"/{rest.lstrip('/')}")
         if scheme not in _EXTRAS or "::" in uri or ".." in rest.split("/"):
             raise PermissionDeniedError(
                 f"{uri!r} is no place that is read or written here: s3://, gs:// and local paths are"
@@ -211,7 +215,7 @@ def _local_files(path: Path, uri: str) -> list[Path]:
 
 
 def _is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.parts)
+    return any(part.startswith(("_", ".")) and part not in _NAMELESS for part in path.parts)
 
 
 def _not_empty(found: list[Path], uri: str) -> list[Path]:

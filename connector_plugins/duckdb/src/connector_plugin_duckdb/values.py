@@ -22,6 +22,7 @@ _TIMESTAMPS = frozenset(
     {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone", "timestamptz_ns"}
 )
 _LISTS = frozenset({"list", "array"})
+NESTED = _LISTS | {"struct", "map"}
 _PARQUET: Mapping[str, str] = {
     "hugeint": "BIGINT",
     "uhugeint": "BIGINT",
