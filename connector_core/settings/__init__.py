@@ -1,0 +1,27 @@
+"""The host's settings, validated once: command-line flag, then environment, then TOML file, then default."""
+
+from connector_core.settings.loading import CONFIG_VARIABLE, load_settings
+from connector_core.settings.model import ENV_PREFIX, Settings
+from connector_core.settings.sections import (
+    BatchSettings,
+    DeadlineSettings,
+    LimitSettings,
+    MemorySettings,
+    RideOutSettings,
+    SecretSettings,
+    SigningSettings,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "ENV_PREFIX",
+    "BatchSettings",
+    "DeadlineSettings",
+    "LimitSettings",
+    "MemorySettings",
+    "RideOutSettings",
+    "SecretSettings",
+    "Settings",
+    "SigningSettings",
+    "load_settings",
+]

@@ -1,0 +1,37 @@
+"""The kinds of values that settings have, as they may be written on a command line, in a variable and in a file."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from connector_core.task import TaskCategory
+
+
+def split(value: object) -> object:
+    """Read `a,b` as a list, so that lists can be written in an environment variable without JSON."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _split_pairs(value: object) -> object:
+    """Read `a=b,c=d`, or a list of `a=b`, as a mapping."""
+    parts = split(value)
+    if not isinstance(parts, list | tuple):
+        return parts
+    pairs = [part.split("=", 1) for part in parts]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("write CATEGORY=PLUGIN")
+    return {key.strip(): plugin.strip() for key, plugin in pairs}
+
+
+def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
+    return {str(TaskCategory.parse(category)): plugin for category, plugin in value.items()}
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
+Preferences = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs), AfterValidator(_canonical_categories)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]

@@ -1,0 +1,89 @@
+"""Reads the settings, and names every mistake where it stands."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError as PydanticSettingsError
+
+from connector_core.errors import SettingsError
+from connector_core.settings.model import ENV_PREFIX, FROM_FILE, Settings
+
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+DEFAULT_FILE = Path("connector-host.toml")
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
+    """Read and validate all settings.
+
+    Args:
+        flags: what was given on the command line, by setting; `None` and empty lists were not given.
+        file: the TOML file; else the one that `CONNECTOR_HOST__CONFIG` names, else `./connector-host.toml` if it is there.
+
+    Raises:
+        SettingsError: naming the setting, where it stands, and what is wrong with it.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None and value != []}
+    path = _settings_file(file)
+    from_file = _read(path) if path else {}
+    _refuse_unknown_variables()
+    try:
+        return Settings.model_validate({**given, FROM_FILE: from_file})
+    except ValidationError as error:
+        raise SettingsError(_explain(error, given, from_file, path)) from None
+    except PydanticSettingsError as error:
+        raise SettingsError(f"the environment: {error}") from error
+
+
+def _settings_file(file: Path | None) -> Path | None:
+    if file is not None:
+        return file
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would otherwise be left out in silence."""
+    for variable in os.environ:
+        upper = variable.upper()
+        if not upper.startswith(ENV_PREFIX) or upper == CONFIG_VARIABLE:
+            continue
+        name = upper.removeprefix(ENV_PREFIX).split("__")[0].lower()
+        if name not in Settings.model_fields:
+            raise SettingsError(f"the environment variable {variable} is no setting{_near(name)}")
+
+
+def _near(name: str) -> str:
+    near = get_close_matches(name, Settings.model_fields, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f"; there are {', '.join(sorted(Settings.model_fields))}"
+
+
+def _explain(error: ValidationError, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
+    lines = []
+    for one in error.errors(include_url=False, include_input=False):
+        name = str(one["loc"][0])
+        where = ".".join(str(part) for part in one["loc"])
+        if name in flags:
+            source = f"--{name.replace('_', '-')}"
+        elif name in from_file and f"{ENV_PREFIX}{name.upper()}" not in os.environ:
+            source = f"{where!r} in {path}"
+        else:
+            source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
+        unknown = one["type"] == "extra_forbidden"
+        problem = f"is no setting{_near(name) if len(one['loc']) == 1 else ''}" if unknown else f": {one['msg']}"
+        lines.append(f"{source}{' ' if unknown else ''}{problem}")
+    return "\n".join(lines)

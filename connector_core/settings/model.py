@@ -1,0 +1,133 @@
+"""All settings of a host, with the order of the places that they come from."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from connector_core.settings.kinds import Count, Names, Port, Preferences, Seconds
+from connector_core.settings.sections import (
+    BatchSettings,
+    DeadlineSettings,
+    LimitSettings,
+    MemorySettings,
+    RideOutSettings,
+    SecretSettings,
+    SigningSettings,
+)
+
+ENV_PREFIX = "CONNECTOR_HOST__"
+FROM_FILE = "__file__"
+"""The argument of `Settings` that carries what stood in the file."""
+
+
+class Settings(BaseSettings):
+    """All settings of a host."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
+    )
+
+    host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 opens the host to the network.")
+    port: Port = Field(8000, description="The gRPC port; 0 takes a free one.")
+    http_port: Port = Field(9090, description="The HTTP port of /metrics; 0 takes a free one.")
+    workers: Count = Field(10, description="Threads for blocking code, for each connector.")
+    queue: Annotated[int, Field(ge=0)] = Field(
+        1000, description="Calls of one connector that may wait for a thread before further ones are refused."
+    )
+    wait: Seconds | None = Field(
+        None, description="Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
+    )
+    in_flight: Count = Field(1000, description="Calls of one connector's async code that may be under way.")
+    in_place: Names = Field(
+        (), description="Plugins that you vouch for: their async code runs on the serving loop, which is faster."
+    )
+    stall_seconds: Seconds = Field(
+        1.0, description="Report a plugin whose async code keeps its loop to itself for so many seconds."
+    )
+    timeout: Seconds | None = Field(None, description="Stop the server after so many seconds.")
+    grace: Annotated[float, Field(ge=0)] = Field(
+        30, description="Seconds that calls in flight have to finish when the host is asked to stop."
+    )
+    start_timeout: Seconds = Field(30, description="Seconds that a connector's `start()` may take.")
+    max_request_bytes: Count = Field(64 * 1024 * 1024, description="The largest request that is accepted, in bytes.")
+    loop: Literal["auto", "asyncio", "uvloop"] = Field(
+        "auto", description="The event loop; `auto` takes uvloop where it is installed."
+    )
+    modules: Names = Field((), description="Modules to load as plugins, beside the installed ones.")
+    strict: bool = Field(False, description="Refuse to start when any plugin fails to load.")
+    require: Names = Field((), description="Plugins without which the host refuses to start.")
+    allow_plugin: Names = Field((), description="Load only these plugins; all, where none is named.")
+    block_plugin: Names = Field((), description="Do not load these plugins.")
+    prefer: Preferences = Field(
+        {}, description="Which plugin serves a task category that several claim: `CATEGORY=PLUGIN`."
+    )
+    deadlines: DeadlineSettings = Field(DeadlineSettings(), description="Deadlines by operation.")
+    permanent_create_failures: Literal["resource", "status"] = Field(
+        "resource",
+        description="How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
+        "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
+    )
+    orphan_seconds: Seconds | None = Field(
+        None,
+        description="Delete a job whose create nobody got the answer of after so many seconds; "
+        "else only when a later attempt of its task arrives.",
+    )
+    max_result_bytes: Count = Field(
+        100_000, description="The largest result of a sync connector that is called as an async one, in bytes."
+    )
+    max_answer_bytes: Count = Field(
+        4 * 1024 * 1024, description="The largest answer that the engine receives, in bytes: gRPC's default."
+    )
+    limits: dict[str, LimitSettings] = Field(
+        {}, description='What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.'
+    )
+    memory: MemorySettings = Field(MemorySettings(), description="What is remembered of jobs, and where.")
+    ride_out: RideOutSettings = Field(RideOutSettings(), description="How long a failing `get` is ridden out.")
+    batch: BatchSettings = Field(BatchSettings(), description="How `get_many` gathers calls.")
+    signing: SigningSettings = Field(SigningSettings(), description="Signing of resource metas.")
+    secrets: SecretSettings = Field(SecretSettings(), description="Where secrets are mounted.")
+    plugins: dict[str, dict[str, Any]] = Field(
+        {}, description="Each plugin's own section, `[plugins.NAME]`, for the plugin to validate."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - part of pydantic-settings' signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in order; what stood in the file comes in among the arguments, and goes last."""
+        assert isinstance(init_settings, InitSettingsSource)  # noqa: S101 - pydantic-settings' own class
+        from_file = init_settings.init_kwargs.pop(FROM_FILE, {})
+        return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, from_file)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; lists and tables of a plugin's section are JSON there, whose types only the plugin knows."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        for section in values.get("plugins", {}).values():
+            for key, value in section.items():
+                section[key] = _from_json(value)
+        return values
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
