@@ -20,8 +20,9 @@ from connector_core import errors, hookspecs
 from connector_core.cli.app import _exit_code, app
 from connector_core.metrics import Metrics
 from connector_core.operations import ARGUMENTS
+from connector_core.services.foreign import HTTP_STATUS_CODES
 from connector_core.services.status import STATUS_CODES, status_of
-from connector_core.settings import ENV_PREFIX, Settings
+from connector_core.settings import ENV_PREFIX, LimitSettings, Settings
 
 REFERENCE = Path(__file__).with_name("reference")
 _REGION = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -70,11 +71,17 @@ def settings() -> str:
     return _table(["key", "flag", "environment variable", "default", "meaning"], rows)
 
 
+def limits() -> str:
+    """What a plugin's or connector's table of limits may have."""
+    rows = ([_code(key), f"as `{key}` above"] for key, _field in setting_fields(LimitSettings))
+    return _table(["key in `[limits.NAME]`", "meaning"], rows)
+
+
 def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Yield every setting's key, such as `deadlines.get`, and its field; a table's settings in place of the table."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from setting_fields(field.annotation, f"{name}.")
+            yield from setting_fields(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
 
@@ -118,6 +125,12 @@ def exceptions() -> str:
     """What plugin code raises that is no `ConnectorError`."""
     chosen = ((cls, code) for cls, code in STATUS_CODES.items() if not issubclass(cls, errors.ConnectorError))
     return _table(["raised", "answered"], ([_code(cls.__name__), _code(code.name)] for cls, code in chosen))
+
+
+def http_statuses() -> str:
+    """What a backend's HTTP status is answered as."""
+    rows = ([str(status), _code(code.name)] for status, code in HTTP_STATUS_CODES.items())
+    return _table(["HTTP status", "answered"], rows)
 
 
 def error_classes() -> list[type[errors.ConnectorError]]:
@@ -232,10 +245,12 @@ CONTENT: Mapping[str, Callable[[], str]] = {
     "hooks": hooks,
     "arguments": arguments,
     "settings": settings,
+    "limits": limits,
     "author-errors": author_errors,
     "host-errors": host_errors,
     "setup-errors": setup_errors,
     "exceptions": exceptions,
+    "http-statuses": http_statuses,
     "metrics": metrics,
     "cli": cli,
 }
