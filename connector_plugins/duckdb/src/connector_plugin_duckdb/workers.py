@@ -45,9 +45,8 @@ class Workers:
                 if not ended.done() and (reason := await asyncio.to_thread(watch)) is not None:
                     await _end(ended, stop, reason)
             return ended.result()
-        except asyncio.CancelledError:
+        finally:
             await _end(ended, stop, TransientError("the call ended before its query"))
-            raise
 
     async def close(self, timeout: float) -> None:
         """Stop all queries and wait for their threads, at most `timeout` seconds."""
