@@ -1,7 +1,7 @@
 """Which connector serves which task category, with what was found out about it at registration."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +38,8 @@ class PluginIdentity:
             return f"{self.name!r}"
         return f"{self.name!r} (distribution {self.distribution} {self.version})"
 
+
+_LONGEST_SHOWN = 200
 
 EMBEDDED = PluginIdentity("embedded")
 """The plugin of connectors that a program registers by itself."""
@@ -111,12 +113,11 @@ class ConnectorRegistry:
 
     def add(self, entry: RegisteredConnector, override: bool = False) -> RegisteredConnector:
         """Add a connector that has been inspected already; as `register`."""
-        if not override:
+        if override:
+            self._make_way(entry)
+        else:
             self._refuse_conflicts(entry)
-        for category in entry.categories:
-            self._by_category[category] = entry
-        self._by_name[entry.name] = entry
-        self._drop_unreachable()
+        self._put(entry)
         return entry
 
     def lookup(self, task_type_name: str, task_type_version: int = 0) -> RegisteredConnector:
@@ -177,10 +178,23 @@ class ConnectorRegistry:
                 f"and by one of plugin {other.plugin}"
             )
 
-    def _drop_unreachable(self) -> None:
-        """Forget connectors that were overridden in every category; keep those that still serve one."""
-        serving = {id(entry) for entry in self._by_category.values()}
-        self._by_name = {name: entry for name, entry in self._by_name.items() if id(entry) in serving}
+    def _make_way(self, entry: RegisteredConnector) -> None:
+        """Take from the others what `entry` overrides, so that each category is listed by the one that serves it."""
+        for other in self:
+            has_its_name = other.name == entry.name
+            kept = () if has_its_name else tuple(one for one in other.categories if one not in entry.categories)
+            if kept == other.categories:
+                continue
+            for category in other.categories:
+                del self._by_category[category]
+            if kept:
+                self._put(replace(other, categories=kept))
+            else:
+                del self._by_name[other.name]
+
+    def _put(self, entry: RegisteredConnector) -> None:
+        self._by_name[entry.name] = entry
+        self._by_category.update(dict.fromkeys(entry.categories, entry))
 
 
 def inspect_connector(connector: Any, plugin: PluginIdentity = EMBEDDED) -> RegisteredConnector:
@@ -196,7 +210,7 @@ def inspect_connector(connector: Any, plugin: PluginIdentity = EMBEDDED) -> Regi
         )
     try:
         categories = categories_of(connector)
-        return RegisteredConnector(
+        entry = RegisteredConnector(
             connector=connector,
             name=_name(connector),
             plugin=plugin,
@@ -205,6 +219,8 @@ def inspect_connector(connector: Any, plugin: PluginIdentity = EMBEDDED) -> Regi
             metadata_type=metadata_type_of(connector) if isinstance(connector, AsyncConnectorBase) else None,
             min_poll_interval=_min_poll_interval(connector),
         )
+        _refuse_unlistable(entry)
+        return entry
     except InvalidConnectorError as error:
         raise InvalidConnectorError(f"plugin {plugin}: {error.message}", plugin=plugin.name) from error
 
@@ -224,7 +240,17 @@ def _min_poll_interval(connector: ConnectorBase) -> float:
     return interval
 
 
+def _refuse_unlistable(entry: RegisteredConnector) -> None:
+    """All connectors go into one answer of ListAgents, so none of them may spoil it."""
+    try:
+        entry.to_flyte()
+    except (TypeError, ValueError) as error:
+        raise InvalidConnectorError(f"connector {entry.name!r} cannot be listed: {error}") from error
+
+
 def _not_found(what: str, wanted: str, existing: list[str]) -> str:
+    if len(wanted) > _LONGEST_SHOWN:  # a client's string: looking for near names takes time by its length
+        wanted = f"{wanted[:_LONGEST_SHOWN]}..."
     near = get_close_matches(wanted, existing, n=3)
     hint = f" (near names: {', '.join(map(repr, near))})" if near else ""
     return f"{what} {wanted!r}{hint}; this host has {', '.join(sorted(existing)) or 'none'}"

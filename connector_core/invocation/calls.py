@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from connector_core.errors import CapacityExceededError
-from connector_core.invocation.loops import LoopThread
+from connector_core.invocation.loops import RunningLoop
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
 
@@ -30,27 +30,28 @@ class Runner(Protocol):
 class LoopRunner:
     """Runs a coroutine function as a task on a plugin's loop; giving up cancels it."""
 
-    __slots__ = ("_cancelled", "_context", "_finish", "_function", "_name", "_task", "_thread")
+    __slots__ = ("_cancelled", "_context", "_finish", "_function", "_has_begun", "_name", "_task", "_where")
 
     def __init__(
-        self, thread: LoopThread, function: Callable[[], Awaitable[Any]], context: contextvars.Context, name: str
+        self, where: RunningLoop, function: Callable[[], Awaitable[Any]], context: contextvars.Context, name: str
     ) -> None:
-        self._thread = thread
+        self._where = where
         self._name = name
         self._function = function
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._has_begun = False
 
     def begin(self, finish: Callable[[Outcome], None]) -> None:
         """Post the start to the plugin's loop."""
         self._finish = finish
-        self._thread.mailbox.post(self._start)
+        self._where.mailbox.post(self._start)
 
     def give_up(self) -> bool:
         """Cancel the task; it may go on for a while, or for good if it ignores that."""
         self._cancelled = True
-        self._thread.mailbox.post(self._cancel)
+        self._where.mailbox.post(self._cancel)
         return True
 
     def withdraw(self) -> bool:
@@ -61,13 +62,17 @@ class LoopRunner:
         if self._cancelled:
             self._finish((None, asyncio.CancelledError()))
             return
-        self._task = self._thread.loop.create_task(self._work(), context=self._context, name=self._name)
+        self._task = self._where.loop.create_task(self._work(), context=self._context, name=self._name)
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is None:
+            return
+        self._task.cancel()
+        if not self._has_begun:  # a task that is cancelled before its first step runs none of its code
+            self._finish((None, asyncio.CancelledError()))
 
     async def _work(self) -> None:
+        self._has_begun = True
         outcome: Outcome
         try:
             outcome = (await self._function(), None)
@@ -79,17 +84,18 @@ class LoopRunner:
 class PoolRunner:
     """Runs a blocking function in a thread of a connector's pool; what has begun cannot be stopped."""
 
-    __slots__ = ("_context", "_finish", "_function", "_pool")
+    __slots__ = ("_finish", "_function", "_is_bounded", "_outcome", "_pool")
 
-    def __init__(self, pool: BlockingPool, function: Callable[[], Any], context: contextvars.Context) -> None:
+    def __init__(self, pool: BlockingPool, function: Callable[[], Any], *, is_bounded: bool = True) -> None:
         self._pool = pool
         self._function = function
-        self._context = context
+        self._is_bounded = is_bounded
+        self._outcome: Outcome = (None, None)
 
     def begin(self, finish: Callable[[Outcome], None]) -> None:
         """Submit to the pool."""
         self._finish = finish
-        self._pool.submit(self._work)
+        self._pool.submit(self._work, self._tell, is_bounded=self._is_bounded)
 
     def give_up(self) -> bool:
         """Withdraw what still waits for a thread."""
@@ -100,12 +106,13 @@ class PoolRunner:
         return self._pool.withdraw(self._work)
 
     def _work(self) -> None:
-        outcome: Outcome
         try:
-            outcome = (self._context.run(self._function), None)
+            self._outcome = (self._function(), None)
         except BaseException as error:  # noqa: BLE001 - as above
-            outcome = (None, error)
-        self._finish(outcome)
+            self._outcome = (None, error)
+
+    def _tell(self) -> None:
+        self._finish(self._outcome)
 
 
 class Call:
@@ -114,13 +121,14 @@ class Call:
     `on_end` is called on the serving loop when the code itself has ended, with whether it was given up before that.
     """
 
-    __slots__ = ("_future", "_home", "_is_abandoned", "_on_end", "_runner")
+    __slots__ = ("_future", "_home", "_is_abandoned", "_is_settled", "_on_end", "_runner")
 
     def __init__(self, home: Mailbox, runner: Runner, on_end: Callable[[bool], None]) -> None:
         self._home = home
         self._runner = runner
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._is_abandoned = False
+        self._is_settled = False
         self._on_end = on_end
 
     async def wait(self) -> Any:
@@ -146,11 +154,14 @@ class Call:
     def refuse_if_waiting(self, reason: str) -> None:
         """Let `wait` raise CapacityExceededError if the code has not begun."""
         if not self._future.done() and self._runner.withdraw():
+            self._is_settled = True
             self._on_end(False)
             self._future.set_exception(CapacityExceededError(reason))
 
     def give_up(self) -> bool:
         """Stop waiting; return whether plugin code may run on."""
+        if self._is_settled:  # just now: the waiter had no turn yet
+            return False
         self._is_abandoned = self._runner.give_up()
         if not self._is_abandoned:
             self._on_end(False)
@@ -160,6 +171,7 @@ class Call:
         self._home.post(partial(self._settle, outcome))
 
     def _settle(self, outcome: Outcome) -> None:
+        self._is_settled = True
         self._on_end(self._is_abandoned)
         if self._future.done():
             return
@@ -174,5 +186,5 @@ class CodeError(Exception):
     """Carries what plugin code raised through a future, which takes neither SystemExit nor StopIteration."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
+        super().__init__()  # without the error's text: authors' exceptions may not even be printable
         self.error = error

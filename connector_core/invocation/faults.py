@@ -17,12 +17,19 @@ def translate(error: BaseException, connector: RegisteredConnector, operation: O
     elif isinstance(error, SystemExit):
         translated = PluginCallError(f"the plugin called sys.exit({error.code!r})")
     else:
-        translated = PluginCallError(f"{type(error).__name__}: {error}")
+        translated = PluginCallError(f"{type(error).__name__}: {_text(error)}")
     if translated is not error:
         translated.__cause__ = error
     translated.plugin = connector.plugin.name
     translated.operation = operation.name
     return translated
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the author's code
+        return "(it cannot be printed)"
 
 
 def too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineExceededError:

@@ -1,6 +1,7 @@
 """Routes an operation to where its kind of code runs, and turns whatever comes back into an answer or a `ConnectorError`."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import math
@@ -14,10 +15,10 @@ from connector_core.errors import CapacityExceededError, ConnectorNotStartedErro
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
 from connector_core.invocation.faults import too_late, translate
 from connector_core.invocation.limits import CallLimits
-from connector_core.invocation.loops import LoopThread
+from connector_core.invocation.loops import HomeLoop, LoopThread, RunningLoop
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.places import Place, run_in_place
-from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps
+from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
 from connector_core.operations import Operation, encode_answer
@@ -32,7 +33,8 @@ LIFECYCLE = frozenset({"start", "close"})
 class Invoker:
     """Runs plugin code for the loop that it was made on.
 
-    Async code of one plugin shares a loop in a thread of its own; blocking code of one connector shares a pool of threads.
+    Async code of one plugin shares a loop in a thread of its own; blocking code of one connector shares a pool of threads,
+    and so does what its async code hands to `asyncio.to_thread`.
     So code that blocks, in a thread or wrongly on its loop, stalls neither the serving loop nor another plugin.
 
     A plugin that the operator vouches for runs its async code in place, on the serving loop, and saves the hop.
@@ -59,6 +61,7 @@ class Invoker:
         self._new_loop = new_loop
         self._secrets = secrets or SecretSource()
         self._home = Mailbox(asyncio.get_running_loop())
+        self._home_loop = HomeLoop(asyncio.get_running_loop(), self._home)
         self._loops: dict[str, LoopThread] = {}
         self._places: dict[RegisteredConnector, Place] = {}
         self._held: dict[RegisteredConnector, str] = {}
@@ -87,14 +90,10 @@ class Invoker:
         operation = connector.operation(name)
         place = self._place(connector)
         end = _end(place, name, timeout)
-        if operation.kind.is_blocking:
-            work = partial(_call_blocking, operation, arguments)
-        elif place.limits.in_place:
+        if place.limits.in_place and not operation.kind.is_blocking:
             use_source(self._secrets)
             return await run_in_place(place, operation, partial(_call_async, operation, arguments), end)
-        else:
-            work = partial(_call_async, operation, arguments)
-        return await self._run(place, operation, work, self._base_context.copy(), end)
+        return await self._run(place, operation, self._runner(place, operation, arguments), end)
 
     async def stream(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
@@ -105,15 +104,16 @@ class Invoker:
             yield await self.invoke(connector, name, arguments, timeout)
             return
         self._refuse_held(connector)
-        kind = BlockingSteps if operation.kind.is_blocking else AsyncSteps
-        steps = kind(operation, arguments)
         place = self._place(connector)
-        context, end = self._base_context.copy(), _end(place, name, timeout)
+        steps, end = self._steps(place, operation, arguments), _end(place, name, timeout)
+        has_ended = False
         try:
-            while (piece := await self._run(place, operation, steps.next, context, end)) is not END:
+            while (piece := await self._run(place, operation, steps.step(), end)) is not END:
                 yield piece
+            has_ended = True
         finally:
-            self._runner(place, operation, steps.close, context).begin(partial(_log_failed_close, connector))
+            if not has_ended:
+                _begin_close(connector, steps)
 
     def hold(self, connector: RegisteredConnector, reason: str) -> None:
         """Refuse the connector's calls as UNAVAILABLE with `reason`, until `release`."""
@@ -144,11 +144,8 @@ class Invoker:
         if (reason := self._held.get(connector)) is not None:
             raise ConnectorNotStartedError(reason, plugin=connector.plugin.name)
 
-    async def _run(
-        self, place: Place, operation: Operation, work: Callable[[], Any], context: contextvars.Context, end: float
-    ) -> Any:
+    async def _run(self, place: Place, operation: Operation, runner: Runner, end: float) -> Any:
         place.enter(operation)
-        runner = self._runner(place, operation, work, context)
         call = Call(self._home, runner, partial(self._ended, place, operation))
         timers = list(_timers(call, place, operation, end))
         try:
@@ -169,25 +166,34 @@ class Invoker:
             for timer in timers:
                 timer.cancel()
 
-    def _runner(
-        self, place: Place, operation: Operation, work: Callable[[], Any], context: contextvars.Context
-    ) -> Runner:
+    def _runner(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Runner:
+        context = place.new_context()
         if operation.kind.is_blocking:
-            return PoolRunner(place.pool, work, context)
-        return LoopRunner(self._loop(place.connector), work, context, place.task_name(operation))
+            return PoolRunner(place.pool, partial(context.run, _call_blocking, operation, arguments))
+        work = partial(_call_async, operation, arguments)
+        return LoopRunner(self._loop(place), work, context, place.task_name(operation))
+
+    def _steps(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Steps:
+        context = place.new_context()
+        if operation.kind.is_blocking:
+            return BlockingSteps(operation, arguments, context, place.pool)
+        name = place.task_name(operation)
+        return AsyncSteps(operation, arguments, partial(LoopRunner, self._loop(place), context=context, name=name))
 
     def _place(self, connector: RegisteredConnector) -> Place:
         if (place := self._places.get(connector)) is None:
-            place = self._places[connector] = Place(connector, self._limits_of(connector))
+            place = self._places[connector] = Place(connector, self._limits_of(connector), self._base_context)
             labels = (connector.plugin.name, connector.name)
             self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
             self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
         return place
 
-    def _loop(self, connector: RegisteredConnector) -> LoopThread:
-        name = connector.plugin.name
+    def _loop(self, place: Place) -> RunningLoop:
+        if place.limits.in_place:
+            return self._home_loop
+        name = place.connector.plugin.name
         if (thread := self._loops.get(name)) is None:
-            thread = self._loops[name] = LoopThread(f"plugin {name}", self._new_loop)
+            thread = self._loops[name] = LoopThread(f"plugin {name}", self._new_loop, place.pool)
             self._watch.add(thread.name, thread.loop, thread.identity)
         return thread
 
@@ -224,6 +230,12 @@ def _timers(call: Call, place: Place, operation: Operation, end: float) -> Itera
     if operation.kind.is_blocking and place.limits.wait < left:
         reason = f"{place.pool.name} is full: a call waited {place.limits.wait:g} s for a thread (setting: wait)"
         yield loop.call_later(place.limits.wait, call.refuse_if_waiting, reason)
+
+
+def _begin_close(connector: RegisteredConnector, steps: Steps) -> None:
+    """Have a generator that was left halfway clean up; nobody waits for that, and a full pool is no excuse."""
+    with contextlib.suppress(CapacityExceededError):  # a closed pool: nothing runs any more
+        steps.close().begin(partial(_log_failed_close, connector))
 
 
 def _log_failed_close(connector: RegisteredConnector, outcome: Outcome) -> None:

@@ -4,21 +4,45 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
+from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.pools import BlockingPool
 
 _log = logging.getLogger(__name__)
+
+
+class RunningLoop(Protocol):
+    """A loop that runs somewhere, and the way to have something called on it."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Delivers callbacks on it."""
+
+
+class HomeLoop(NamedTuple):
+    """The loop that serves, for code that runs in place."""
+
+    loop: asyncio.AbstractEventLoop
+    mailbox: Mailbox
 
 
 class LoopThread:
     """Runs a loop until it is stopped, whatever the code on it does.
 
-    The thread is a daemon: code that blocks the loop cannot keep the process alive.
+    The thread is a daemon: code that blocks the loop cannot keep the process alive. Nor can what the code hands to
+    `asyncio.to_thread`, which runs in `pool`.
     """
 
-    def __init__(self, name: str, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def __init__(self, name: str, new_loop: Callable[[], asyncio.AbstractEventLoop], pool: BlockingPool) -> None:
         self.name = name
         self._loop = new_loop()
+        self._loop.set_default_executor(PoolExecutor(pool))
         self._stopping = False
         self.mailbox = Mailbox(self._loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

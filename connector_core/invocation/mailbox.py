@@ -29,6 +29,7 @@ class Mailbox:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:  # closed: nobody is left to tell
             self._letters.clear()
+            self._woken = False
 
     def _deliver(self) -> None:
         self._woken = False

@@ -1,10 +1,12 @@
 """One connector's place in the host: its limits, its threads, and how many of its calls are under way."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connector_core.errors import CapacityExceededError
+from connector_core.invocation.executor import POOL_OF_CALL
 from connector_core.invocation.faults import too_late, translate
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.pools import BlockingPool
@@ -15,18 +17,24 @@ from connector_core.registry import RegisteredConnector
 class Place:
     """Keeps one connector from taking more than its share: a bulkhead."""
 
-    __slots__ = ("_names", "connector", "in_flight", "limits", "pool")
+    __slots__ = ("_context", "_names", "connector", "in_flight", "limits", "pool")
 
-    def __init__(self, connector: RegisteredConnector, limits: CallLimits) -> None:
+    def __init__(self, connector: RegisteredConnector, limits: CallLimits, context: contextvars.Context) -> None:
         self.connector = connector
         self.limits = limits
         self.in_flight = 0
         whose = f"connector {connector.name!r} (plugin {connector.plugin.name!r})"
         self.pool = BlockingPool(f"the thread pool of {whose}", limits.workers, limits.queue)
+        self._context = context.copy()
+        self._context.run(POOL_OF_CALL.set, self.pool)
         self._names = {
             name: f"plugin {connector.plugin.name!r}, connector {connector.name!r}, {name}()"
             for name in connector.operations
         }
+
+    def new_context(self) -> contextvars.Context:
+        """Return a context for one call: the host's, with this connector's threads for `asyncio.to_thread`."""
+        return self._context.copy()
 
     def task_name(self, operation: Operation) -> str:
         """Name a task of this connector, for those who look for the culprit of a stall."""

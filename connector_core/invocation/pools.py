@@ -1,12 +1,22 @@
-"""A bounded pool of daemon threads with a bounded queue, for one connector's blocking code."""
+"""A bounded pool of daemon threads with a bounded queue, for blocking code."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from connector_core.errors import CapacityExceededError
 
-Work = Callable[[], None]
+Work = Callable[[], Any]
+
+
+class _Piece(NamedTuple):
+    work: Work
+    then: Work
+
+
+def _nothing() -> None:
+    """What follows work that nobody waits for."""
 
 
 class BlockingPool:
@@ -22,13 +32,16 @@ class BlockingPool:
         self.size = size
         self.queue = queue
         self._ready = threading.Condition()
-        self._waiting: deque[Work] = deque()
-        self._idle = 0
+        self._waiting: deque[_Piece] = deque()
+        self._busy = 0
         self._threads = 0
         self._closed = False
 
-    def submit(self, work: Work) -> None:
-        """Have `work`, which must not raise, called in a thread.
+    def submit(self, work: Work, then: Work = _nothing, *, is_bounded: bool = True) -> None:
+        """Have `work`, which must not raise, called in a thread, and `then` when that thread counts as free again.
+
+        Whoever hears of the work's end through `then` can therefore submit the next piece. `is_bounded=False` is for what
+        must be done even if there is no place for it.
 
         Raises:
             CapacityExceededError: all threads are busy and the queue is full.
@@ -36,24 +49,31 @@ class BlockingPool:
         with self._ready:
             if self._closed:
                 raise CapacityExceededError(f"{self.name} is closed")
-            if len(self._waiting) >= self._idle:
-                self._make_room()
-            self._waiting.append(work)
+            taken = self._busy + len(self._waiting)
+            if is_bounded and taken >= self.size + self.queue:
+                raise CapacityExceededError(
+                    f"{self.name} is full: {self.size} threads are busy and {self.queue} calls wait "
+                    "(settings: workers, queue)"
+                )
+            if self._threads <= min(taken, self.size - 1):
+                threading.Thread(target=self._run, name=f"{self.name}-{self._threads + 1}", daemon=True).start()
+                self._threads += 1
+            self._waiting.append(_Piece(work, then))
             self._ready.notify()
 
     def withdraw(self, work: Work) -> bool:
         """Take back work that waits; return whether it had not begun."""
         with self._ready:
-            try:
-                self._waiting.remove(work)
-            except ValueError:
-                return False
-            return True
+            for piece in self._waiting:
+                if piece.work == work:
+                    self._waiting.remove(piece)
+                    return True
+            return False
 
     @property
     def busy(self) -> int:
         """How many threads have work in hand."""
-        return self._threads - self._idle
+        return self._busy
 
     @property
     def waiting(self) -> int:
@@ -67,24 +87,19 @@ class BlockingPool:
             self._waiting.clear()
             self._ready.notify_all()
 
-    def _make_room(self) -> None:
-        if self._threads < self.size:
-            self._threads += 1
-            threading.Thread(target=self._run, name=f"{self.name}-{self._threads}", daemon=True).start()
-        elif len(self._waiting) - self._idle >= self.queue:
-            raise CapacityExceededError(
-                f"{self.name} is full: {self.size} threads are busy and {self.queue} calls wait (settings: workers, queue)"
-            )
-
     def _run(self) -> None:
-        while (work := self._next()) is not None:
-            work()
-            del work  # an idle thread must not keep the last call's arguments alive
+        while (piece := self._next()) is not None:
+            piece.work()
+            with self._ready:
+                self._busy -= 1
+            piece.then()
+            del piece  # an idle thread must not keep the last call's arguments alive
 
-    def _next(self) -> Work | None:
+    def _next(self) -> _Piece | None:
         with self._ready:
-            self._idle += 1
-            while not self._waiting and not self._closed:
+            while not self._waiting:
+                if self._closed:
+                    return None
                 self._ready.wait()
-            self._idle -= 1
-            return self._waiting.popleft() if self._waiting else None
+            self._busy += 1
+            return self._waiting.popleft()

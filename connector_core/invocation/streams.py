@@ -1,27 +1,60 @@
 """The pieces of a generator's answer, asked for one at a time, so that a slow reader slows the plugin down."""
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, Protocol
 
+from connector_core.invocation.calls import PoolRunner, Runner
+from connector_core.invocation.pools import BlockingPool
 from connector_core.operations import Operation, encode_answer
 
 END = object()
 """What a step answers when the generator has ended."""
 
 
-class AsyncSteps:
-    """An async generator; its methods run on the plugin's loop."""
+class Steps(Protocol):
+    """A generator, advanced and closed where its kind of code runs, all in one context."""
 
-    def __init__(self, operation: Operation, arguments: Mapping[str, Any]) -> None:
+    def step(self) -> Runner:
+        """Return what gets the next piece as it goes on the wire, or `END`."""
+
+    def close(self) -> Runner:
+        """Return what lets the generator clean up."""
+
+
+class AsyncSteps:
+    """An async generator, on the loop of its plugin.
+
+    Args:
+        operation: what yields.
+        arguments: what is offered to it.
+        run_with: makes the runner of a piece of its code.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        arguments: Mapping[str, Any],
+        run_with: Callable[[Callable[[], Awaitable[Any]]], Runner],
+    ) -> None:
         self._operation = operation
         self._arguments = arguments
+        self._run_with = run_with
         self._generator: AsyncGenerator[Any, None] | None = None
         self._turn = asyncio.Lock()
 
-    async def next(self) -> Any:
-        """Return the next piece as it goes on the wire, or `END`."""
+    def step(self) -> Runner:
+        """Return what gets the next piece as it goes on the wire, or `END`."""
+        return self._run_with(self.advance)
+
+    def close(self) -> Runner:
+        """Return what lets the generator clean up, once the step under way has ended."""
+        return self._run_with(self.clean_up)
+
+    async def advance(self) -> Any:
+        """Get the next piece, or `END`."""
         async with self._turn:
             if self._generator is None:
                 self._generator = self._operation.function(**self._operation.arguments(self._arguments))
@@ -30,42 +63,57 @@ class AsyncSteps:
             except StopAsyncIteration:
                 return END
 
-    async def close(self) -> None:
-        """Let the generator clean up, once the step under way has ended."""
+    async def clean_up(self) -> None:
+        """Close the generator."""
         async with self._turn:
             if self._generator is not None:
                 await self._generator.aclose()
 
 
 class BlockingSteps:
-    """A plain generator; its methods run in threads of the connector's pool, one at a time."""
+    """A plain generator, in threads of its connector's pool, in one of them at a time."""
 
-    def __init__(self, operation: Operation, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, operation: Operation, arguments: Mapping[str, Any], context: contextvars.Context, pool: BlockingPool
+    ) -> None:
         self._operation = operation
         self._arguments = arguments
+        self._context = context
+        self._pool = pool
         self._generator: Generator[Any, None, None] | None = None
         self._turn = threading.Lock()
-        self._closing = False
+        self._is_closing = False
 
-    def next(self) -> Any:
-        """Return the next piece as it goes on the wire, or `END`."""
-        with self._turn:
-            if self._generator is None:
-                self._generator = self._operation.function(**self._operation.arguments(self._arguments))
-            try:
-                return encode_answer(self._operation.name, next(self._generator), self._arguments)
-            except StopIteration:
-                return END
-            finally:
-                if self._closing:
-                    self._generator.close()
+    def step(self) -> Runner:
+        """Return what gets the next piece as it goes on the wire, or `END`."""
+        return PoolRunner(self._pool, self._step)
 
-    def close(self) -> None:
-        """Let the generator clean up now, or else at the end of the step under way, which nothing can interrupt."""
-        self._closing = True
-        if self._turn.acquire(blocking=False):
-            try:
-                if self._generator is not None:
-                    self._generator.close()
-            finally:
-                self._turn.release()
+    def close(self) -> Runner:
+        """Return what lets the generator clean up, at the end of the step under way, which nothing can interrupt."""
+        return PoolRunner(self._pool, self._close, is_bounded=False)
+
+    def _step(self) -> Any:
+        try:
+            with self._turn:  # a context is entered by one thread at a time, too
+                return END if self._is_closing else self._context.run(self._advance)
+        finally:
+            if self._is_closing:
+                self._close()
+
+    def _close(self) -> None:
+        self._is_closing = True
+        if not self._turn.acquire(blocking=False):
+            return  # the step under way will see the flag when it has released its turn
+        try:
+            if self._generator is not None:
+                self._context.run(self._generator.close)
+        finally:
+            self._turn.release()
+
+    def _advance(self) -> Any:
+        if self._generator is None:
+            self._generator = self._operation.function(**self._operation.arguments(self._arguments))
+        try:
+            return encode_answer(self._operation.name, next(self._generator), self._arguments)
+        except StopIteration:
+            return END

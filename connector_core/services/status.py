@@ -111,8 +111,9 @@ def _culprit(error: errors.ConnectorError) -> str:
 def cut(text: str, size: int) -> str:
     """Cut a text to `size` bytes as gRPC writes it: percent-encoded, so that most characters but ASCII take three each."""
     left = size - 3
-    for position, byte in enumerate(encoded := text.encode()):
+    encoded = text.encode(errors="replace")  # no wire carries the lone surrogates of file names that are no UTF-8
+    for position, byte in enumerate(encoded):
         left -= 1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3
         if left < 0:
             return encoded[:position].decode(errors="ignore") + "..."
-    return text
+    return encoded.decode()
