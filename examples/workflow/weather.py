@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from connector_plugin_duckdb.task import DuckDBQuery
 from flytekit import workflow
 from flytekit.types.file import FlyteFile
 from flytekit.types.structured import StructuredDataset
+
+from connector_plugin_duckdb.task import DuckDBQuery
 
 # A file is a table of its input's name, and any other input is a parameter. The result goes to the next task as Parquet.
 monthly_weather = DuckDBQuery(

@@ -8,11 +8,12 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 import pytest
-from flyteidl.admin.agent_pb2 import CreateTaskRequest, CreateTaskResponse, ListAgentsRequest
+from flyteidl.admin.agent_pb2 import CreateTaskRequest, ListAgentsRequest
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def create(channel: grpc.Channel, task_type: str) -> "grpc.Future[CreateTaskResponse]":
+def create(channel: grpc.Channel, task_type: str) -> Any:
     request = CreateTaskRequest(template=TaskTemplate(type=task_type))
     return AsyncAgentServiceStub(channel).CreateTask.future(request)
 
@@ -144,7 +145,7 @@ def test_a_taken_http_port_is_named() -> None:
 
 
 def test_the_variables_that_kubernetes_injects_for_a_service_change_nothing() -> None:
-    injected = {
+    injected: Any = {
         "CONNECTOR_HOST_PORT": "tcp://10.0.0.7:8000",
         "CONNECTOR_HOST_SERVICE_HOST": "10.0.0.7",
         "CONNECTOR_HOST_SERVICE_PORT": "8000",
