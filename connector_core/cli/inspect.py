@@ -23,12 +23,19 @@ from connector_core.settings import Settings
 
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
-    """Print the plugins; a failed one is listed, not an error."""
+    """Print the plugins that a host started here would serve; a failed one is listed, not an error."""
     result = load_from_settings(settings)
+    served, conflicts = None, []
+    try:
+        served = {id(entry.connector): entry for entry in build_registry(result, settings.prefer)}
+    except ConflictError as error:
+        conflicts = str(error).splitlines()
     if as_json:
-        print(described(result))
+        print(described(result, conflicts=conflicts))
         return 0
-    print_plugins(result, sys.stdout)
+    print_plugins(result, sys.stdout, served)
+    for conflict in conflicts:
+        print(f"conflict: {conflict}")
     for warning in result.warnings:
         print(f"warning: {warning}")
     return 0

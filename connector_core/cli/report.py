@@ -41,7 +41,7 @@ def print_plugins(
         _line(out, f"plugin {_title(skipped.identity)} is skipped: {skipped.reason}", "dim")
     for failed in result.failed:
         _line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
-        _line(out, f"    for the traceback: connector-host doctor {failed.identity.name}", "red")
+        _line(out, f"    for the traceback: connector-host doctor {_doctor_arguments(failed.identity)}", "red")
 
 
 def _rows(plugin: LoadedPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterable[tuple[str, ...]]:
@@ -98,6 +98,11 @@ def _title(identity: PluginIdentity) -> str:
         if identity.distribution is None
         else f"{identity.name} ({identity.distribution} {identity.version})"
     )
+
+
+def _doctor_arguments(identity: PluginIdentity) -> str:
+    is_module = identity.distribution is None
+    return f"{identity.name} --modules {identity.name}" if is_module else identity.name
 
 
 def _first_paragraph(text: str) -> str:
