@@ -52,8 +52,8 @@ class Lifecycle:
         for retry in self._retries:
             retry.cancel()
         await asyncio.gather(*self._retries, return_exceptions=True)
-        await asyncio.gather(*(self._close_one(connector) for connector in self._started))
-        self._started.clear()
+        started, self._started = self._started, []  # a second call, meanwhile, finds nothing to close
+        await asyncio.gather(*(self._close_one(connector) for connector in started))
 
     async def _start_one(self, connector: RegisteredConnector) -> ConnectorError | None:
         gauge = self._metrics.connector_started.labels(connector.plugin.name, connector.name)

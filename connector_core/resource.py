@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flyteidl.admin.agent_pb2 import LogLine
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
@@ -84,6 +84,9 @@ class LogPage:
     token: str = ""
 
 
+MetaT = TypeVar("MetaT", bound="ResourceMeta")
+
+
 @cache
 def _adapter(meta_type: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter  # a third of the import time of this package; only hosts that decode need it
@@ -107,12 +110,14 @@ class ResourceMeta:
         """
         from pydantic_core import PydanticSerializationError
 
-        own: Any = type(self)  # mypy takes classes of unhashable instances for unhashable
+        own: Any = type(self)
         try:
-            fields = _adapter(own).dump_python(self, mode="json", warnings="error")
-        except (PydanticSerializationError, UnicodeDecodeError) as error:
-            raise TypeError(f"{own.__name__} cannot be written as JSON: {error}") from None
-        return json.dumps(fields).encode()
+            fields = _adapter(own).dump_python(self, mode="json", warnings="none")
+            data = json.dumps(fields).encode()
+            _read(own, data)
+        except (PydanticSerializationError, UnicodeDecodeError, InvalidResourceMetaError) as error:
+            raise TypeError(f"{own.__name__} cannot be written as JSON and read again: {error}") from None
+        return data
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -124,18 +129,20 @@ class ResourceMeta:
         Raises:
             InvalidResourceMetaError: naming the field that is missing or has a value of another type.
         """
-        from pydantic import ValidationError
+        return _read(cls, data)
 
-        if not dataclasses.is_dataclass(cls):
-            raise TypeError(f"{cls.__name__} is no dataclass")
-        own: Any = cls
-        adapter: TypeAdapter[Self] = _adapter(own)
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_json(data, strict=True)
-        try:
-            return adapter.validate_json(_without_default_nulls(cls, data), strict=True)
-        except ValidationError as error:
-            raise _explain(cls, error) from None
+
+def _read(meta_type: type[MetaT], data: bytes) -> MetaT:
+    from pydantic import ValidationError
+
+    unhashable: Any = meta_type  # mypy takes classes of unhashable instances for unhashable
+    adapter: TypeAdapter[MetaT] = _adapter(unhashable)
+    with contextlib.suppress(ValidationError):
+        return adapter.validate_json(data, strict=True)
+    try:
+        return adapter.validate_json(_without_default_nulls(meta_type, data), strict=True)
+    except ValidationError as error:
+        raise _explain(meta_type, error) from None
 
 
 def _without_default_nulls(meta_type: type[ResourceMeta], data: bytes) -> bytes:

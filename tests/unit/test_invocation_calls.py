@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connector_core.errors import CapacityExceededError
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
 from connector_core.invocation.loops import LoopThread
 from connector_core.invocation.mailbox import Mailbox
@@ -151,6 +152,73 @@ async def test_an_answer_right_behind_the_deadline_leaves_nothing_running() -> N
         await counted.ended()
     assert not counted.call.give_up()
     assert counted.late_ends == 0
+
+
+class TestRefusalOfWhatWaits:
+    async def test_what_waits_too_long_for_a_thread_is_refused_and_never_runs(self, pool: BlockingPool) -> None:
+        gate, seen = Gate(), list[str]()
+        first = Counted(PoolRunner(pool, gate.block))
+        await gate.reached()
+        second = Counted(PoolRunner(pool, lambda: seen.append("ran")))
+        await asyncio.sleep(0)
+        second.call.refuse_if_waiting("it waited too long")
+        with pytest.raises(CapacityExceededError, match="it waited too long"):
+            await second.ended()
+        assert not second.call.give_up()
+        gate.open()
+        await first.ended()
+        assert seen == []
+        assert second.ends == [False]
+
+    async def test_what_has_begun_is_left_alone(self, pool: BlockingPool) -> None:
+        gate = Gate()
+        counted = Counted(PoolRunner(pool, gate.block))
+        await gate.reached()
+        counted.call.refuse_if_waiting("it waited too long")
+        gate.open()
+        assert await counted.ended() is None
+
+
+class TestTheEndIsToldOnce:
+    """Places are counted by it: one that is told twice or never is one too many or too few for ever."""
+
+    async def test_after_an_answer(self) -> None:
+        work = Work()
+        counted = Counted(work)
+        await work.begun.wait()
+        work.finish(("answer", None))
+        await counted.ended()
+        assert counted.ends == [False]
+
+    async def test_after_a_refusal(self) -> None:
+        pool = BlockingPool("the pool", 1, 0)
+        pool.close()
+        counted = Counted(PoolRunner(pool, list))
+        with pytest.raises(CapacityExceededError):
+            await counted.ended()
+        assert counted.ends == [False]
+
+    async def test_after_a_withdrawal(self, pool: BlockingPool) -> None:
+        gate = Gate()
+        first = Counted(PoolRunner(pool, gate.block))
+        await gate.reached()
+        second = Counted(PoolRunner(pool, list))
+        await asyncio.sleep(0)
+        assert not second.call.give_up()
+        assert second.ends == [False]
+        gate.open()
+        await first.ended()
+        assert (first.ends, second.ends) == ([False], [False])
+
+    async def test_of_abandoned_code_when_it_ends(self) -> None:
+        work = Work()
+        counted = Counted(work)
+        await work.begun.wait()
+        assert counted.call.give_up()
+        assert counted.ends == []
+        work.finish(("late", None))
+        await _delivered()
+        assert counted.ends == [True]
 
 
 class TestLoopRunner:

@@ -131,6 +131,124 @@ class TestWhereCodeRuns:
         await stuck
 
 
+class TestLimits:
+    async def test_async_calls_beyond_the_limit_are_refused_and_there_is_room_again(
+        self, make_invoker: MakeInvoker
+    ) -> None:
+        invoker, never = make_invoker(in_flight=2), Never()
+        connector = entry(get=never.wait)
+        calls = [asyncio.create_task(invoker.invoke(connector, "get", JOB)) for _ in range(2)]
+        await happens(never.begun)
+        with pytest.raises(CapacityExceededError, match=r"'job connector' has 2 calls in flight.*in_flight") as caught:
+            await invoker.invoke(connector, "delete", JOB)
+        assert (caught.value.plugin, caught.value.operation) == ("warehouse", "delete")
+        await invoker.invoke(entry(), "delete", JOB)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        await eventually(lambda: invoker.abandoned == 0)
+        await invoker.invoke(connector, "delete", JOB)
+
+    async def test_a_call_that_waits_too_long_for_a_thread_is_refused(self, make_invoker: MakeInvoker) -> None:
+        invoker, gate = make_invoker(workers=1, wait=0.01), Gate()
+        connector = entry(delete=gate.block)
+        first = asyncio.create_task(invoker.invoke(connector, "delete", JOB))
+        await gate.reached()
+        with pytest.raises(CapacityExceededError, match=r"is full: a call waited 0\.01 s for a thread") as caught:
+            await invoker.invoke(connector, "delete", JOB)
+        assert (caught.value.plugin, caught.value.operation) == ("warehouse", "delete")
+        gate.open()
+        await first
+
+    async def test_to_thread_uses_the_threads_of_the_connector_that_calls_it(self, make_invoker: MakeInvoker) -> None:
+        invoker, gate, seen = make_invoker(workers=1, queue=0), Gate(), list[str]()
+
+        async def block() -> None:
+            await asyncio.to_thread(gate.block)
+
+        async def note() -> None:
+            await asyncio.to_thread(lambda: seen.append(threading.current_thread().name))
+
+        one, other = entry(name="One", delete=block), entry(name="Other", delete=note)
+        stuck = asyncio.create_task(invoker.invoke(one, "delete", JOB))
+        await gate.reached()
+        await invoker.invoke(other, "delete", JOB)
+        assert "'Other'" in seen[0]
+        with pytest.raises(CapacityExceededError, match="'One'"):
+            await invoker.invoke(one, "delete", JOB)
+        gate.open()
+        await stuck
+
+
+class TestInPlace:
+    """A plugin that the operator vouches for."""
+
+    async def test_async_code_runs_on_the_loop_that_waits(self, make_invoker: MakeInvoker) -> None:
+        here = await place(make_invoker(in_place=True), entry(delete=where))
+        assert here.loop is asyncio.get_running_loop()
+
+    async def test_blocking_code_still_gets_a_thread(self, make_invoker: MakeInvoker) -> None:
+        here = await place(make_invoker(in_place=True), entry(delete=where_blocking))
+        assert here.thread is not threading.current_thread()
+
+    async def test_a_stream_runs_on_the_same_loop_as_other_calls(self, make_invoker: MakeInvoker) -> None:
+        """A client that `start()` has opened belongs to one loop."""
+        loops, closed = set[asyncio.AbstractEventLoop](), threading.Event()
+
+        async def get_logs() -> AsyncIterator[str]:
+            loops.add(asyncio.get_running_loop())
+            try:
+                yield "first"
+                yield "second"
+            finally:
+                loops.add(asyncio.get_running_loop())
+                closed.set()
+
+        invoker = make_invoker(in_place=True)
+        stream: Any = invoker.stream(entry(get_logs=get_logs), "get_logs", JOB)
+        assert await anext(stream) == LogPage(("first",))
+        await stream.aclose()
+        await happens(closed)
+        assert loops == {asyncio.get_running_loop()}
+
+    async def test_deadlines_hold(self, make_invoker: MakeInvoker) -> None:
+        never = Never()
+        with pytest.raises(DeadlineExceededError) as caught:
+            await make_invoker(in_place=True).invoke(entry(delete=never.wait), "delete", JOB, timeout=0.01)
+        assert caught.value.plugin == "warehouse"
+        assert never.cancelled.is_set()
+
+    @pytest.mark.parametrize(
+        "error", [ValueError("x"), SystemExit(1), asyncio.CancelledError(), TimeoutError("x")], ids=repr
+    )
+    async def test_whatever_is_raised_is_the_plugins_error(
+        self, make_invoker: MakeInvoker, error: BaseException
+    ) -> None:
+        with pytest.raises(PluginCallError) as caught:
+            await make_invoker(in_place=True).invoke(entry(delete=raising(error, True)), "delete", JOB)
+        assert caught.value.__cause__ is error
+
+    async def test_a_caller_who_leaves_cancels_it(self, make_invoker: MakeInvoker) -> None:
+        invoker, never = make_invoker(in_place=True), Never()
+        call = asyncio.create_task(invoker.invoke(entry(delete=never.wait), "delete", JOB))
+        await happens(never.begun)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert never.cancelled.is_set()
+
+    async def test_secrets_are_found_there_as_well(self, make_invoker: MakeInvoker, tmp_path: Path) -> None:
+        (tmp_path / "token").write_text("s3cret")
+        found = list[str]()
+
+        async def use() -> None:
+            found.append(get_secret("token").get_secret_value())
+
+        invoker = make_invoker(secrets=SecretSource("_NOT_SET_", tmp_path), in_place=True)
+        await invoker.invoke(entry(delete=use), "delete", JOB)
+        assert found == ["s3cret"]
+
+
 class TestAnswers:
     async def test_the_answer_is_as_it_goes_on_the_wire(self, invoker: Invoker) -> None:
         connector = entry()
