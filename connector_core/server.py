@@ -13,7 +13,7 @@ from flyteidl.service import agent_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError
+from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
 from connector_core.http import MetricsServer
 from connector_core.invocation import CallLimits, Invoker
 from connector_core.jobs import Jobs, open_memory
@@ -41,7 +41,7 @@ def loop_factory(choice: str) -> LoopFactory:
             import uvloop
         except ImportError:
             if choice == "uvloop":
-                raise
+                raise SettingsError("loop is uvloop, which is not installed here: pip install uvloop") from None
         else:
             return uvloop.new_event_loop
     return asyncio.new_event_loop

@@ -50,7 +50,7 @@ def make_ours() -> Target:
     folder = CACHE / "ours"
     venv = _fresh(folder)
     wheel = build_wheel(ROOT, folder)
-    _install(venv, f"connector-core[uvloop] @ {wheel.as_uri()}")
+    _install(venv, f"connector-core @ {wheel.as_uri()}")
     command = (
         str(venv.script("connector-host")),
         "serve",
