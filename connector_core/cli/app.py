@@ -13,7 +13,7 @@ from connector_core.settings import Settings, load_settings
 
 app = typer.Typer(
     name="connector-host",
-    help="Serve Flyte connectors: each an installed plugin of its own, all behind one gRPC server.",
+    invoke_without_command=True,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,6 +23,18 @@ app = typer.Typer(
 
 UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 """`--prometheus_port` as today's command lines have it."""
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version of connector-core.")] = False,
+) -> None:
+    """Serve Flyte connectors: each an installed plugin of its own, all behind one gRPC server."""
+    if version:
+        from connector_core.metrics import core_version
+
+        print(core_version())
+        raise typer.Exit
 
 
 def run(arguments: list[str] | None = None) -> int:

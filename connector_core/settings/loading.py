@@ -84,6 +84,6 @@ def _explain(error: ValidationError, flags: Mapping[str, Any], from_file: Mappin
         else:
             source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
         unknown = one["type"] == "extra_forbidden"
-        problem = f"is no setting{_near(name) if len(one['loc']) == 1 else ''}" if unknown else f": {one['msg']}"
+        problem = f"is no setting{_near(name) if len(one['loc']) == 1 else ''}" if unknown else f": {one['msg'].removeprefix('Value error, ')}"
         lines.append(f"{source}{' ' if unknown else ''}{problem}")
     return "\n".join(lines)
