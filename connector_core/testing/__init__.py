@@ -1,6 +1,8 @@
-"""What a plugin's tests use: a real server on a free port, and the suite that every connector passes."""
+"""What a plugin's tests use: a real server on a free port, a fake engine and backend, and the suite every connector passes."""
 
+from connector_core.testing.backend import BackendConnector, FakeBackend
 from connector_core.testing.contract import ConnectorContract
 from connector_core.testing.harness import RunningServer, running_server
+from connector_core.testing.propeller import FakePropeller
 
-__all__ = ["ConnectorContract", "RunningServer", "running_server"]
+__all__ = ["BackendConnector", "ConnectorContract", "FakeBackend", "FakePropeller", "RunningServer", "running_server"]

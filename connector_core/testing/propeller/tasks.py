@@ -1,0 +1,201 @@
+"""A task as the engine keeps it, with everything that happened to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flyteidl.admin import agent_pb2
+from flyteidl.core.identifier_pb2 import (
+    TASK,
+    Identifier,
+    NodeExecutionIdentifier,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.tasks_pb2 import TaskTemplate
+from grpc import StatusCode
+
+from connector_core.literals import to_python_map
+from connector_core.resource import Phase
+from connector_core.task import TaskCategory
+
+
+class Workflow(NamedTuple):
+    """The execution that a task belongs to, and where the engine keeps its data."""
+
+    project: str = "flyte"
+    domain: str = "development"
+    name: str = "execution"
+    storage: str = "s3://bucket/metadata"
+
+    @property
+    def id(self) -> WorkflowExecutionIdentifier:
+        """The protocol's message."""
+        return WorkflowExecutionIdentifier(project=self.project, domain=self.domain, name=self.name)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call about a task, as the engine saw it end.
+
+    Attributes:
+        method: the protocol's name of it, such as `"GetTask"`.
+        attempt: which attempt of the task it was about.
+        deployment: whom it went to.
+        code: the status; what the engine itself lost or cut has the one that it saw.
+        details: the status' text.
+        resource: the state that was answered, for GetTask and ExecuteTaskSync.
+    """
+
+    method: str
+    attempt: int
+    deployment: str
+    code: StatusCode
+    details: str = ""
+    resource: agent_pb2.Resource | None = None
+
+    def __str__(self) -> str:
+        shown = f"{self.method} {self.code.name}"
+        return f"{shown} phase {self.resource.phase}" if self.resource is not None else shown
+
+
+@dataclass
+class Attempt:
+    """One try at a task.
+
+    Attributes:
+        number: the engine's `retry_attempt`, from 0.
+        task_execution_id: what the server is told; not unique between tasks of one execution.
+        output_prefix: where this attempt's outputs go; ends in the attempt's number.
+        resource_meta: the job's handle, once a CreateTask was answered OK and the engine has saved it.
+        failed_gets: GetTask calls that failed, never counted back.
+        has_status: whether a GetTask was ever answered.
+    """
+
+    number: int
+    task_execution_id: TaskExecutionIdentifier
+    output_prefix: str
+    resource_meta: bytes | None = None
+    failed_gets: int = 0
+    has_status: bool = False
+
+
+@dataclass(eq=False)
+class EngineTask:
+    """A task that was given to the engine; the engine changes it with each round.
+
+    Attributes:
+        phase: where the engine believes the task is: QUEUED until a status is read; at last SUCCEEDED, FAILED, or
+            ABORTED where the test aborted it. A job's ABORTED and RETRYABLE_FAILED end as FAILED.
+        message: what the workflow's author reads.
+        error_code: the connector's own code of a failure; it arrives on the sync path only.
+        is_stuck: the engine has stopped asking, and `phase` stays what it was for ever.
+        is_forgotten: the engine has lost the task, and makes no call about it any more.
+        phases: every phase that was answered and differed from the one before, as numbers of the protocol (UNDEFINED is 0).
+        calls: every call about the task.
+        attempts: every try at it; the last one is the current one.
+    """
+
+    template: TaskTemplate
+    inputs: LiteralMap
+    workflow: Workflow
+    path: str
+    max_attempts: int
+    phase: Phase = Phase.QUEUED
+    message: str = ""
+    error_code: str = ""
+    is_stuck: bool = False
+    is_forgotten: bool = False
+    phases: list[int] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    output_literals: LiteralMap | None = None
+    failed_rounds: int = 0
+    deletes_to_come: int = 0
+    ends_as: Phase = Phase.ABORTED
+
+    def __post_init__(self) -> None:
+        self.begin_attempt()
+
+    @property
+    def category(self) -> TaskCategory:
+        """What the engine routes by."""
+        return TaskCategory(self.template.type, self.template.task_type_version)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The current attempt."""
+        return self.attempts[-1]
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The outputs as Python values; empty unless the task has succeeded with some."""
+        return to_python_map(self.output_literals) if self.output_literals is not None else {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the engine will do nothing more about the task by itself."""
+        return self.is_stuck or self.is_forgotten or self.phase.is_terminal
+
+    @property
+    def prefix(self) -> str:
+        """What the output prefixes of all its attempts begin with, and no other task's do."""
+        workflow = self.workflow
+        folder = f"{workflow.project}-{workflow.domain}-{workflow.name}"
+        return f"{workflow.storage.rstrip('/')}/{folder}/{self.path}/data/"
+
+    def calls_of(self, method: str) -> Sequence[Call]:
+        """Return the calls of one method."""
+        return [call for call in self.calls if call.method == method]
+
+    def begin_attempt(self) -> None:
+        """Queue the task (again), with the next `retry_attempt`."""
+        number = len(self.attempts)
+        execution_id = TaskExecutionIdentifier(
+            task_id=self.template.id,
+            # The protocol's node id is not qualified by the path to the node.
+            node_execution_id=NodeExecutionIdentifier(
+                node_id=self.path.rpartition("/")[2], execution_id=self.workflow.id
+            ),
+            retry_attempt=number,
+        )
+        self.attempts.append(Attempt(number, execution_id, f"{self.prefix}{number}"))
+        self.phase = Phase.QUEUED
+
+    def metadata(self) -> agent_pb2.TaskExecutionMetadata:
+        """Return what the current attempt's server is told about it."""
+        workflow = self.workflow
+        return agent_pb2.TaskExecutionMetadata(
+            task_execution_id=self.attempt.task_execution_id,
+            namespace=f"{workflow.project}-{workflow.domain}",
+            labels={"project": workflow.project, "domain": workflow.domain, "execution-id": workflow.name},
+            k8s_service_account="default",
+            max_attempts=self.max_attempts,
+        )
+
+    def settle(self, phase: Phase, message: str = "") -> None:
+        """End the task."""
+        self.phase, self.message, self.is_stuck = phase, message, False
+
+    def __str__(self) -> str:
+        state = "stuck in " if self.is_stuck else ""
+        calls = ", ".join(str(call) for call in self.calls[-5:]) or "no call"
+        return f"{self.category} at {self.path}: {state}{self.phase.name}, attempt {self.attempt.number}, after {calls}"
+
+
+def complete(template: TaskTemplate, workflow: Workflow) -> TaskTemplate:
+    """Return a copy with an id, where it has none."""
+    completed = TaskTemplate()
+    completed.CopyFrom(template)
+    if not completed.HasField("id"):
+        completed.id.CopyFrom(
+            Identifier(
+                resource_type=TASK,
+                project=workflow.project,
+                domain=workflow.domain,
+                name=f"workflows.{template.type}",
+                version="v1",
+            )
+        )
+    return completed

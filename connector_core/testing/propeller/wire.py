@@ -1,0 +1,151 @@
+"""The engine's calls over real gRPC channels."""
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
+from google.protobuf.message import Message
+
+from connector_core.testing.propeller.routing import Deployment
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""The largest message that the engine receives: gRPC's default, which it does not change."""
+
+_OPTIONS = [
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    # Channels of one process would otherwise share connections, and the trouble of one engine would be another's.
+    ("grpc.use_local_subchannel_pool", 1),
+    # The engine waits a second before it connects again; tests start hosts again more often than that.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class Reply(NamedTuple):
+    """How a call ended: a status and, if that is OK, a message."""
+
+    code: grpc.StatusCode
+    details: str = ""
+    message: Any = None
+
+
+class Wire:
+    """Channels to deployments, each opened with its first call and kept; ListAgents has a new one each time."""
+
+    def __init__(self, deployments: Mapping[str, Deployment], ping_every: float | None = None) -> None:
+        self._deployments = dict(deployments)
+        self._pings = _pings(ping_every) if ping_every is not None else []
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    @property
+    def deployments(self) -> Sequence[str]:
+        """Their names, the default one first."""
+        return tuple(self._deployments)
+
+    def deadline_of(self, deployment: str, method: str) -> float | None:
+        """Return the deadline of one method's calls, in seconds."""
+        return self._deployments[deployment].deadline_of(method)
+
+    async def list_agents(self, deployment: str) -> Reply:
+        """Call ListAgents over a new connection."""
+        async with self._open(deployment) as channel:
+            stub = AgentMetadataServiceStub(channel)
+            timeout = self.deadline_of(deployment, "ListAgents")
+            return await _reply(stub.ListAgents(agent_pb2.ListAgentsRequest(), timeout=timeout))
+
+    async def call(self, deployment: str, method: str, request: Message) -> Reply:
+        """Call CreateTask, GetTask or DeleteTask."""
+        stub = AsyncAgentServiceStub(self._channel(deployment))
+        return await _reply(getattr(stub, method)(request, timeout=self.deadline_of(deployment, method)))
+
+    async def execute(self, deployment: str, header: agent_pb2.CreateRequestHeader, inputs: LiteralMap) -> Reply:
+        """Call ExecuteTaskSync: header, inputs, half-close; one message is read, then the stream is cancelled."""
+        stub = SyncAgentServiceStub(self._channel(deployment))
+        call = stub.ExecuteTaskSync(timeout=self.deadline_of(deployment, "ExecuteTaskSync"))
+        try:
+            return await _reply(_one_answer(call, header, inputs))
+        except asyncio.InvalidStateError:  # the server ended the stream between two messages
+            return Reply(await call.code(), await call.details())
+        finally:
+            call.cancel()
+
+    async def move(self, deployment: str, addresses: Sequence[str]) -> None:
+        """Find a deployment at other addresses, as when DNS has changed."""
+        self._deployments[deployment] = replace(self._deployments[deployment], addresses=addresses)
+        if (channel := self._channels.pop(deployment, None)) is not None:
+            await channel.close()
+
+    async def close(self) -> None:
+        """Close all channels; the next call opens new ones."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
+
+    def _channel(self, deployment: str) -> grpc.aio.Channel:
+        if (channel := self._channels.get(deployment)) is None:
+            channel = self._channels[deployment] = self._open(deployment)
+        return channel
+
+    def _open(self, deployment: str) -> grpc.aio.Channel:
+        target = target_of(self._deployments[deployment].addresses)
+        return grpc.aio.insecure_channel(target, options=[*_OPTIONS, *self._pings])
+
+
+def _pings(every: float) -> list[tuple[str, int]]:
+    """Ask for pings; the engine's gRPC has no limit on those that go without data, and Python's has one of two."""
+    return [
+        ("grpc.keepalive_time_ms", int(every * 1000)),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+async def _one_answer(
+    call: grpc.aio.StreamStreamCall[Any, Any], header: agent_pb2.CreateRequestHeader, inputs: LiteralMap
+) -> agent_pb2.ExecuteTaskSyncResponse | None:
+    await call.write(agent_pb2.ExecuteTaskSyncRequest(header=header))
+    await call.write(agent_pb2.ExecuteTaskSyncRequest(inputs=inputs))
+    await call.done_writing()
+    answer = await call.read()
+    return None if answer is grpc.aio.EOF else answer
+
+
+async def _reply(call: Awaitable[Any]) -> Reply:
+    try:
+        return Reply(grpc.StatusCode.OK, message=await call)
+    except grpc.aio.AioRpcError as error:
+        return Reply(error.code(), error.details() or "")
+
+
+def target_of(addresses: Sequence[str]) -> str:
+    """Return the name by which gRPC finds all addresses of a deployment.
+
+    Raises:
+        ValueError: there are none, or several of which one is no IP address.
+    """
+    versions = {_ip_version(address) for address in addresses}
+    if versions in ({4}, {6}):
+        return f"ipv{versions.pop()}:{','.join(addresses)}"
+    if len(addresses) == 1:
+        return f"dns:///{addresses[0]}"
+    raise ValueError(
+        f"{list(addresses)} cannot be one deployment: give one DNS name, or IP addresses of one kind, each as HOST:PORT"
+    )
+
+
+def _ip_version(address: str) -> int:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
