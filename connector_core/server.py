@@ -32,6 +32,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
+_MAX_PENDING = 100_000
 
 
 def loop_factory(choice: str) -> LoopFactory:
@@ -178,6 +179,10 @@ class ConnectorServer:
             # The engine pings every 30 s while calls are active; gRPC's default allows a ping in 5 minutes.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            # gRPC's own bounds (1,000, and 3,000 for sure) answer a burst of polls CANCELLED, which counts against tasks for
+            # ever. What a host takes is bounded for each connector instead.
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
         ]
 
 
