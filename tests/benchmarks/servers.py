@@ -45,30 +45,21 @@ class Running:
         return sum(one.memory_info().rss for one in family) / 1e6
 
 
-def make_ours() -> Target:
-    """Build this checkout's wheel and install it as a user would, byte-compiled."""
+def make_ours(*modules: str) -> Target:
+    """Build this checkout's wheel and install it as a user would, byte-compiled; serve these modules besides."""
     folder = CACHE / "ours"
     venv = _fresh(folder)
     wheel = build_wheel(ROOT, folder)
     _install(venv, f"connector-core @ {wheel.as_uri()}")
-    command = (
-        str(venv.script("connector-host")),
-        "serve",
-        "--modules",
-        "ours",
-        "--port",
-        "{grpc}",
-        "--http-port",
-        "{http}",
-    )
-    return Target("connector-host", command)
+    command = (str(venv.script("connector-host")), "serve", *_modules("ours", *modules))
+    return Target("connector-host", (*command, "--port", "{grpc}", "--http-port", "{http}"))
 
 
-def make_flytekit() -> Target:
-    """Install the newest flytekit with what its connector server needs."""
+def make_flytekit(*modules: str) -> Target:
+    """Install the newest flytekit with what its connector server needs; serve these modules besides."""
     venv = _fresh(CACHE / "flytekit")
     _install(venv, "flytekit", "prometheus-client", "grpcio-health-checking", "httpx")
-    command = (str(venv.script("pyflyte")), "serve", "connector", "--modules", "flytekit_noop")
+    command = (str(venv.script("pyflyte")), "serve", "connector", *_modules("flytekit_noop", *modules))
     return Target("flytekit", (*command, "--port", "{grpc}", "--prometheus_port", "{http}"))
 
 
@@ -106,6 +97,10 @@ def _wait_until_listed(address: str, process: subprocess.Popen[bytes]) -> None:
     assert process.poll() is None
     listed = {task_type for agent in answer.agents for task_type in agent.supported_task_types}
     assert {"noop_1", "noop_2"} <= listed, listed
+
+
+def _modules(*names: str) -> Sequence[str]:
+    return [part for name in names for part in ("--modules", name)]
 
 
 def _fresh(folder: Path) -> Venv:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,9 @@ def try_to_run(*command: str | Path, cwd: Path | None = None, **more: str) -> su
 
 def build_wheel(folder: Path, out: Path) -> Path:
     """Build the wheel of a package folder and return its path."""
-    before = set(out.glob("*.whl"))
-    run(uv(), "build", "--wheel", "--no-build-logs", "--out-dir", out, folder)
-    (wheel,) = set(out.glob("*.whl")) - before
+    own = Path(tempfile.mkdtemp(dir=out))
+    run(uv(), "build", "--wheel", "--no-build-logs", "--out-dir", own, folder)
+    (wheel,) = own.glob("*.whl")
     return wheel
 
 

@@ -12,9 +12,9 @@ class NoopMeta(ResourceMeta):
 
 
 class NoopConnector(AsyncConnectorBase):
-    def __init__(self, number):
-        super().__init__(task_type_name=f"noop_{number}", metadata_type=NoopMeta)
-        self.name = f"Noop {number}"
+    def __init__(self, task_type):
+        super().__init__(task_type_name=task_type, metadata_type=NoopMeta)
+        self.name = task_type
 
     async def create(self, task_template, inputs=None, **kwargs):
         return NoopMeta("job")
@@ -27,4 +27,4 @@ class NoopConnector(AsyncConnectorBase):
 
 
 for number in (1, 2):
-    ConnectorRegistry.register(NoopConnector(number))
+    ConnectorRegistry.register(NoopConnector(f"noop_{number}"))

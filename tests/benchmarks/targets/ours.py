@@ -1,6 +1,9 @@
-"""Two connectors that do nothing, for this host."""
+"""Connectors that do nothing, and some that block, for this host; the same as `flytekit_noop` for its peer."""
 
+import time
 from dataclasses import dataclass
+
+from offences import BRIEF, LONG
 
 from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta, hookimpl
 
@@ -29,7 +32,33 @@ class NoopConnector(AsyncConnectorBase[NoopMeta]):
         pass
 
 
+class BlockingConnector(NoopConnector):
+    """Blocks in plain functions: long in create, briefly in get."""
+
+    def __init__(self) -> None:
+        self.name = self.task_type_name = "blocking"
+
+    def create(self) -> NoopMeta:
+        time.sleep(LONG)
+        return NoopMeta("job")
+
+    def get(self) -> Resource:
+        time.sleep(BRIEF)
+        return Resource(Phase.RUNNING)
+
+
+class WronglyAsyncConnector(NoopConnector):
+    """Blocks in an `async def`, as authors do by mistake."""
+
+    def __init__(self) -> None:
+        self.name = self.task_type_name = "wrongly_async"
+
+    async def create(self) -> NoopMeta:
+        time.sleep(LONG)  # noqa: ASYNC251 - the mistake itself
+        return NoopMeta("job")
+
+
 @hookimpl
 def register_connectors() -> list[NoopConnector]:
-    """Bring two."""
+    """Bring two that do nothing."""
     return [NoopConnector(1), NoopConnector(2)]
