@@ -36,9 +36,13 @@ async def measure(address: str) -> dict[str, float]:
     figures: dict[str, float] = {}
     async with grpc.aio.insecure_channel(address) as channel:
         jobs, metadata = AsyncAgentServiceStub(channel), AgentMetadataServiceStub(channel)
-        look = GetTaskRequest(task_category=TaskCategory(name="noop_1"), resource_meta=b'{"job_id": "job"}')
+        look, plain = (
+            GetTaskRequest(task_category=TaskCategory(name=name), resource_meta=b'{"job_id": "job"}')
+            for name in ("noop_1", "plain")
+        )
         probes: dict[str, Probe] = {
-            "GetTask of another connector": lambda: jobs.GetTask(look, timeout=PATIENCE),
+            "GetTask of another connector, `async def`": lambda: jobs.GetTask(look, timeout=PATIENCE),
+            "GetTask of another connector, plain `def`": lambda: jobs.GetTask(plain, timeout=PATIENCE),
             "ListAgents": lambda: metadata.ListAgents(ListAgentsRequest(), timeout=PATIENCE),
         }
         for name, probe in probes.items():
@@ -135,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    targets = [make_ours("ours_offenders", "ours_wrong"), make_flytekit("flytekit_offenders")]
+    targets = [make_ours("ours_plain", "ours_offenders", "ours_wrong"), make_flytekit("flytekit_offenders")]
     page = report(measure_all(targets, rounds))
     REPORT.write_text(page)
     print(page)

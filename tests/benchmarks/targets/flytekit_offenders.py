@@ -8,6 +8,11 @@ from flytekit.extend.backend.base_connector import ConnectorRegistry, Resource
 from offences import BRIEF, LONG
 
 
+class PlainConnector(flytekit_noop.NoopConnector):
+    def get(self, resource_meta, **kwargs):
+        return Resource(phase=TaskExecution.RUNNING)
+
+
 class BlockingConnector(flytekit_noop.NoopConnector):
     def create(self, task_template, inputs=None, **kwargs):
         time.sleep(LONG)
@@ -24,5 +29,6 @@ class WronglyAsyncConnector(flytekit_noop.NoopConnector):
         return flytekit_noop.NoopMeta("job")
 
 
+ConnectorRegistry.register(PlainConnector("plain"))
 ConnectorRegistry.register(BlockingConnector("blocking"))
 ConnectorRegistry.register(WronglyAsyncConnector("wrongly_async"))

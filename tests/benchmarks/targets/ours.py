@@ -32,6 +32,16 @@ class NoopConnector(AsyncConnectorBase[NoopMeta]):
         pass
 
 
+class PlainConnector(NoopConnector):
+    """Answers at once, from a plain function, which has to get a thread."""
+
+    def __init__(self) -> None:
+        self.name = self.task_type_name = "plain"
+
+    def get(self) -> Resource:  # type: ignore[override] # plain or async, as the author likes
+        return Resource(Phase.RUNNING)
+
+
 class BlockingConnector(NoopConnector):
     """Blocks in plain functions: long in create, briefly in get."""
 
@@ -60,5 +70,5 @@ class WronglyAsyncConnector(NoopConnector):
 
 @hookimpl
 def register_connectors() -> list[NoopConnector]:
-    """Bring two that do nothing."""
+    """Bring those that do nothing."""
     return [NoopConnector(1), NoopConnector(2)]
