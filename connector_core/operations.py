@@ -24,6 +24,7 @@ from connector_core.errors import (
     PluginCallError,
 )
 from connector_core.literals import to_literal_map
+from connector_core.logs import cut_page
 from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
 
 _CREATE = ("task_template", "inputs", "literals", "output_prefix", "task_execution_metadata", "idempotency_key")
@@ -158,8 +159,9 @@ def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> An
     """Turn what plugin code answered into what goes on the wire; runs where plugin code runs.
 
     `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_many` a list of them and of
-    errors, `get_metrics` a list of `ExecutionMetricResult`, `get_logs` a `LogPage` for each piece, the others
-    nothing. Where a task template was offered, outputs become literals of the types that it declares.
+    errors, `get_metrics` a list of `ExecutionMetricResult`, `get_logs` for each piece a list of `LogPage`s that fit into a
+    message each, the others nothing. Where a task template was offered, outputs become literals of the types that it
+    declares.
 
     Raises:
         IllegalAnswerError: the answer is none.
@@ -190,7 +192,7 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
     except ValueError:
         known = ", ".join(one.name for one in Phase)
         raise IllegalAnswerError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
-    encoded = agent_pb2.Resource(phase=phase.value, message=answer.message)
+    encoded = agent_pb2.Resource(phase=phase.value, message=_valid(answer.message))
     encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
     if answer.outputs is not None:
         encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
@@ -242,7 +244,7 @@ def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
     return results
 
 
-def _encode_log_piece(answer: Any) -> LogPage:
+def _encode_log_piece(answer: Any) -> list[LogPage]:
     page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
     token: object = page.token
     if not isinstance(token, str) or isinstance(page.lines, str):
@@ -251,7 +253,7 @@ def _encode_log_piece(answer: Any) -> LogPage:
     for line in lines:
         if not isinstance(line, str | agent_pb2.LogLine):
             raise IllegalAnswerError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
-    return LogPage(lines, token)
+    return cut_page(LogPage(lines, token))
 
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
@@ -260,6 +262,11 @@ _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "get_metrics": _encode_metrics,
     "get_logs": _encode_log_piece,
 }
+
+
+def _valid(text: Any) -> Any:
+    """Replace what no wire carries: the lone surrogates of file names that are no UTF-8, as in a job's last message."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) and not text.isascii() else text
 
 
 def _described(answer: object) -> str:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from flyteidl.admin import agent_pb2
 
 from connector_core.jobs import Jobs
-from connector_core.jobs.limits import cut_text
 from connector_core.metrics import (
     Metrics,
     create_operation,
@@ -20,9 +19,6 @@ from connector_core.services.arguments import create_arguments, logs_arguments, 
 from connector_core.services.decoding import category_of, decode, find_by_template
 from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
 from connector_core.task import Attempt
-
-MAX_LOG_MESSAGE_BYTES = 1024 * 1024
-MAX_LOG_LINE_BYTES = 256 * 1024
 
 
 class AsyncConnectorService:
@@ -77,26 +73,18 @@ class AsyncConnectorService:
         message = decode(agent_pb2.GetTaskLogsRequest, raw)
         connector = request.find(self._registry, *category_of(message))
         arguments = logs_arguments(message)
-        async for page in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
-            for answer in _log_messages(page):
-                yield answer.SerializeToString()
+        async for pages in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
+            for page in pages:
+                for answer in _log_messages(page):
+                    yield answer.SerializeToString()
 
 
 def _log_messages(page: LogPage) -> Iterator[agent_pb2.GetTaskLogsResponse]:
-    """Cut a page into messages that every client can receive."""
     if page.token:
         yield agent_pb2.GetTaskLogsResponse(header=agent_pb2.GetTaskLogsResponseHeader(token=page.token))
-    body = agent_pb2.GetTaskLogsResponseBody()
-    size = 0
-    for line in page.lines:
-        if isinstance(line, str):
-            body.results.append(cut_text(line, MAX_LOG_LINE_BYTES))
-            size += len(body.results[-1])
-        else:
-            body.structured_lines.append(line)
-            size += line.ByteSize()
-        if size >= MAX_LOG_MESSAGE_BYTES:
-            yield agent_pb2.GetTaskLogsResponse(body=body)
-            body, size = agent_pb2.GetTaskLogsResponseBody(), 0
-    if size or body.results or body.structured_lines:
+    if page.lines:
+        body = agent_pb2.GetTaskLogsResponseBody(
+            results=[line for line in page.lines if isinstance(line, str)],
+            structured_lines=[line for line in page.lines if not isinstance(line, str)],
+        )
         yield agent_pb2.GetTaskLogsResponse(body=body)

@@ -206,7 +206,7 @@ class TestInPlace:
 
         invoker = make_invoker(in_place=True)
         stream: Any = invoker.stream(entry(get_logs=get_logs), "get_logs", JOB)
-        assert await anext(stream) == LogPage(("first",))
+        assert await anext(stream) == [LogPage(("first",))]
         await stream.aclose()
         await happens(closed)
         assert loops == {asyncio.get_running_loop()}
@@ -386,7 +386,7 @@ class TestDeadlines:
                 closed.set()
 
         stream = make_invoker(deadlines={"get_logs": 0.5}).stream(entry(get_logs=get_logs), "get_logs", JOB)
-        assert await anext(stream) == LogPage(("first",))
+        assert await anext(stream) == [LogPage(("first",))]
         with pytest.raises(DeadlineExceededError):
             await anext(stream)
         await happens(closed)
@@ -471,21 +471,21 @@ class TestStreams:
                 yield str(number)
 
         stream = invoker.stream(entry(get_logs=get_logs), "get_logs", JOB)
-        assert await anext(stream) == LogPage(("0",))
+        assert await anext(stream) == [LogPage(("0",))]
         assert made == [0], "a slow reader slows the plugin down"
-        assert [page async for page in stream] == [LogPage(("1",)), LogPage(("2",))]
+        assert [pages async for pages in stream] == [[LogPage(("1",))], [LogPage(("2",))]]
 
     async def test_a_plain_generator_is_as_good(self, invoker: Invoker) -> None:
         def get_logs(lines: int) -> Iterator[str]:
             yield from map(str, range(lines))
 
         stream = invoker.stream(entry(get_logs=get_logs), "get_logs", {"lines": 3})
-        assert [page.lines[0] async for page in stream] == ["0", "1", "2"]
+        assert [pages[0].lines[0] async for pages in stream] == ["0", "1", "2"]
 
     @pytest.mark.parametrize("answer", [["a", "b"], LogPage(("a", "b"))], ids=["list", "page"])
     async def test_one_answer_is_a_stream_of_one(self, invoker: Invoker, answer: Any) -> None:
         stream = invoker.stream(entry(get_logs=lambda: answer), "get_logs", JOB)
-        assert [page async for page in stream] == [LogPage(("a", "b"))]
+        assert [pages async for pages in stream] == [[LogPage(("a", "b"))]]
 
     async def test_a_stream_that_is_not_there_is_unsupported(self, invoker: Invoker) -> None:
         with pytest.raises(UnsupportedOperationError):
@@ -497,7 +497,7 @@ class TestStreams:
             raise ValueError("halfway")
 
         stream = invoker.stream(entry(get_logs=get_logs), "get_logs", JOB)
-        assert await anext(stream) == LogPage(("first",))
+        assert await anext(stream) == [LogPage(("first",))]
         with pytest.raises(PluginCallError, match="halfway"):
             await anext(stream)
 
@@ -587,7 +587,7 @@ class TestStreams:
         invoker = make_invoker(workers=1, queue=0)
         connector = entry(get_logs=yields_a_line)
         for _ in range(100):
-            assert [page.lines async for page in invoker.stream(connector, "get_logs", JOB)] == [("line",)]
+            assert [pages async for pages in invoker.stream(connector, "get_logs", JOB)] == [[LogPage(("line",))]]
 
     async def test_a_generator_that_fails_to_close_is_logged_with_its_connector(
         self, invoker: Invoker, caplog: pytest.LogCaptureFixture
@@ -663,12 +663,12 @@ class TestContext:
 
         connector = entry(get_logs=get_logs_async if is_async else get_logs)
         stream: Any = invoker.stream(connector, "get_logs", JOB)
-        assert (await anext(stream)).lines == ("traced",)
-        assert (await anext(stream)).lines == ("traced",)
+        assert await anext(stream) == [LogPage(("traced",))]
+        assert await anext(stream) == [LogPage(("traced",))]
         if leaves:
             await stream.aclose()
         else:
-            assert [page async for page in stream] == []
+            assert [pages async for pages in stream] == []
         await happens(put_back)
         assert not caplog.records
 

@@ -363,7 +363,16 @@ class TestAnswers:
         ids=["line", "structured line", "list", "empty list", "page"],
     )
     def test_log_lines_and_pages_are_pages(self, answer: object, page: LogPage) -> None:
-        assert encoded("get_logs", answer) == page
+        assert encoded("get_logs", answer) == [page]
+
+    def test_a_large_page_becomes_several(self) -> None:
+        pages = encoded("get_logs", ["x" * 1000] * 5000)
+        assert len(pages) > 1
+        assert sum(len(page.lines) for page in pages) == 5000
+
+    def test_a_message_that_no_wire_carries_is_mended(self) -> None:
+        """A job whose last words hold a file name that is no UTF-8 has failed all the same."""
+        assert encoded("get", Resource(Phase.FAILED, message="no caf\udce9.csv ☕")).message == "no caf?.csv ☕"
 
     @pytest.mark.parametrize("answer", [None, 5, ["a", 5], {"a": 1}, LogPage([b"a"]), LogPage("abc"), LogPage([], 5)])  # type: ignore[arg-type, list-item]
     def test_what_is_no_log_is_refused(self, answer: object) -> None:
