@@ -12,6 +12,11 @@ from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
 
 Outcome = tuple[Any, BaseException | None]
+Translate = Callable[[BaseException], BaseException]
+
+
+def _as_it_is(error: BaseException) -> BaseException:
+    return error
 
 
 class Runner(Protocol):
@@ -119,17 +124,21 @@ class Call:
     """Waits on the serving loop for what a runner does elsewhere.
 
     `on_end` is called on the serving loop when the code itself has ended, with whether it was given up before that.
+    `translate` turns what the code raised into what `CodeError` carries; it is called where the code ran.
     """
 
-    __slots__ = ("_future", "_home", "_is_abandoned", "_is_settled", "_on_end", "_runner")
+    __slots__ = ("_future", "_home", "_is_abandoned", "_is_settled", "_on_end", "_runner", "_translate")
 
-    def __init__(self, home: Mailbox, runner: Runner, on_end: Callable[[bool], None]) -> None:
+    def __init__(
+        self, home: Mailbox, runner: Runner, on_end: Callable[[bool], None], translate: Translate = _as_it_is
+    ) -> None:
         self._home = home
         self._runner = runner
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._is_abandoned = False
         self._is_settled = False
         self._on_end = on_end
+        self._translate = translate
 
     async def wait(self) -> Any:
         """Run to the end and return the answer.
@@ -168,6 +177,9 @@ class Call:
         return self._is_abandoned
 
     def _finish(self, outcome: Outcome) -> None:
+        answer, error = outcome
+        if error is not None:
+            outcome = (answer, self._translate(error))
         self._home.post(partial(self._settle, outcome))
 
     def _settle(self, outcome: Outcome) -> None:

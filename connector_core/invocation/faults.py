@@ -1,23 +1,36 @@
 """Whatever plugin code raises, as a `ConnectorError` that names plugin and operation."""
 
 import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from connector_core.errors import ConnectorError, DeadlineExceededError, PluginCallError
+from connector_core import errors
+from connector_core.errors import ConnectorError, DeadlineExceededError, Fault, PluginCallError, RateLimitedError
 from connector_core.operations import Operation
 from connector_core.registry import RegisteredConnector
 
+T = TypeVar("T")
+
+_LONGEST_TEXT = 16 * 1024
+_LONGEST_CHAIN = 10
+
 
 def translate(error: BaseException, connector: RegisteredConnector, operation: Operation) -> ConnectorError:
-    """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it."""
-    translated: ConnectorError
+    """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it.
+
+    An author's exception is the author's code as well: printing it may raise, exit or take its time, and its attributes
+    may hold anything. So this runs where plugin code runs, never raises, and leaves nothing of that to whoever answers.
+    """
+    _try(lambda: _shorten(error), None)
     if isinstance(error, ConnectorError):
-        translated = error
+        translated = error if _try(lambda: _is_sound(error), False) else _sound_copy(error)
     elif isinstance(error, asyncio.CancelledError):
         translated = PluginCallError("the plugin cancelled its own call")
     elif isinstance(error, SystemExit):
-        translated = PluginCallError(f"the plugin called sys.exit({error.code!r})")
+        translated = PluginCallError(f"the plugin called sys.exit({_text(lambda: repr(error.code))})")
     else:
-        translated = PluginCallError(f"{type(error).__name__}: {_text(error)}")
+        translated = PluginCallError(f"{type(error).__name__}: {_text(lambda: str(error))}")
     if translated is not error:
         translated.__cause__ = error
     translated.plugin = connector.plugin.name
@@ -25,14 +38,81 @@ def translate(error: BaseException, connector: RegisteredConnector, operation: O
     return translated
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - it is the author's code
-        return "(it cannot be printed)"
-
-
 def too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineExceededError:
     return DeadlineExceededError(
         "it was not over at its deadline", plugin=connector.plugin.name, operation=operation.name
     )
+
+
+def _shorten(error: BaseException) -> None:
+    """Cut the texts of an exception and of those behind it: backends answer whole pages, and all would be logged."""
+    behind: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if behind is None:
+            return
+        if len(text := str(behind)) > _LONGEST_TEXT:
+            behind.args = (_writable(text),)
+            if isinstance(behind, ConnectorError):
+                behind.message = behind.args[0]
+        behind = behind.__cause__ or behind.__context__
+
+
+def _is_sound(error: ConnectorError) -> bool:
+    """Whether all that the host reads of an error is what it should be, and may be set."""
+    error.plugin = error.operation = None
+    message, code, delay = (
+        _attribute(error, "message"),
+        _attribute(error, "error_code"),
+        _attribute(error, "retry_after"),
+    )
+    return (
+        type(error).__str__ is ConnectorError.__str__
+        and isinstance(message, str)
+        and message == _writable(message)
+        and (code is None or (isinstance(code, str) and code == _writable(code)))
+        and isinstance(_attribute(error, "fault"), Fault)
+        and isinstance(_attribute(error, "retryable"), bool)
+        and (not isinstance(error, RateLimitedError) or (hasattr(error, "retry_after") and _is_delay(delay)))
+    )
+
+
+def _sound_copy(error: ConnectorError) -> ConnectorError:
+    """Make an error of our own that says what the author's says, as far as it can be read."""
+    own = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
+    copy: ConnectorError = BaseException.__new__(own)
+    name = type(error).__name__
+    texts = (_try(lambda: _writable(error.message), ""), _try(lambda: _writable(str(error)), ""))
+    copy.message = next(filter(None, texts), name)
+    code = _try(lambda: error.error_code, None)
+    copy.error_code = _text(lambda: str(code)) if code else name.removesuffix("Error")
+    if isinstance(copy, RateLimitedError):
+        delay = _try(lambda: float(_attribute(error, "retry_after")), None)
+        copy.retry_after = delay if _is_delay(delay) else None
+    return copy
+
+
+def _attribute(error: ConnectorError, name: str) -> Any:
+    """Return what may be anything, whatever the class declares."""
+    return getattr(error, name, None)
+
+
+def _is_delay(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not math.isnan(value))
+
+
+def _text(read: Callable[[], str]) -> str:
+    return _try(lambda: _writable(read()), "(it cannot be printed)")
+
+
+def _writable(text: str) -> str:
+    """Return a text as it can be written, without the lone surrogates of file names that are no UTF-8, and not too long."""
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[: _LONGEST_TEXT - 3]}..."
+    return text.encode(errors="replace").decode()
+
+
+def _try(read: Callable[[], T], otherwise: T) -> T:
+    try:
+        return read()
+    except BaseException:  # noqa: BLE001 - it is the author's code
+        return otherwise

@@ -146,13 +146,13 @@ class Invoker:
 
     async def _run(self, place: Place, operation: Operation, runner: Runner, end: float) -> Any:
         place.enter(operation)
-        call = Call(self._home, runner, partial(self._ended, place, operation))
+        ended = partial(self._ended, place, operation)
+        call = Call(self._home, runner, ended, partial(translate, connector=place.connector, operation=operation))
         timers = list(_timers(call, place, operation, end))
         try:
             return await call.wait()
         except CodeError as carried:
-            error = translate(carried.error, place.connector, operation)
-            raise error from error.__cause__
+            raise carried.error from carried.error.__cause__
         except CapacityExceededError as error:
             error.plugin, error.operation = place.connector.plugin.name, operation.name
             raise
