@@ -83,7 +83,8 @@ def _explain(error: ValidationError, flags: Mapping[str, Any], from_file: Mappin
             source = f"{where!r} in {path}"
         else:
             source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
-        unknown = one["type"] == "extra_forbidden"
-        problem = f"is no setting{_near(name) if len(one['loc']) == 1 else ''}" if unknown else f": {one['msg'].removeprefix('Value error, ')}"
-        lines.append(f"{source}{' ' if unknown else ''}{problem}")
+        if one["type"] == "extra_forbidden":
+            lines.append(f"{source} is no setting{_near(name) if len(one['loc']) == 1 else ''}")
+        else:
+            lines.append(f"{source}: {one['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -23,8 +23,6 @@ from tests.support.environments import ROOT, run
 pytest.importorskip("flytekit", reason="the example is a Flyte workflow")
 pytest.importorskip("connector_plugin_duckdb.connector", reason="the example's tasks run on this plugin")
 
-from connector_plugin_duckdb.config import DuckDBConfig
-from connector_plugin_duckdb.connector import DuckDBConnector
 from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.type_engine import TypeEngine
@@ -32,6 +30,9 @@ from flytekit.models.literals import LiteralMap as FlytekitLiteralMap
 from flytekit.models.task import TaskSpec
 from flytekit.tools.translator import get_serializable
 from flytekit.types.file import FlyteFile
+
+from connector_plugin_duckdb.config import DuckDBConfig
+from connector_plugin_duckdb.connector import DuckDBConnector
 
 FOLDER = ROOT / "examples" / "workflow"
 DATA = ROOT / "examples" / "data" / "seattle-weather.csv"
