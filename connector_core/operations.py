@@ -169,7 +169,9 @@ def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> An
     if operation in {"get", "do"}:
         resource = _encode_resource(answer, offered.get("task_template"))
         if operation == "do" and not Phase(resource.phase).is_terminal:
-            raise IllegalAnswerError(f"do() returned {Phase(resource.phase).name}, but nothing asks again: return a last word")
+            raise IllegalAnswerError(
+                f"do() returned {Phase(resource.phase).name}, but nothing asks again: return a last word"
+            )
         return resource
     encode = _ENCODERS.get(operation)
     return encode(answer) if encode is not None else None

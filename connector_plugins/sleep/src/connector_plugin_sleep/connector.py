@@ -47,7 +47,9 @@ class SleepConnector(AsyncConnectorBase[SleepMeta]):
 def _seconds(inputs: Mapping[str, Any]) -> float:
     given = inputs.get("seconds")
     if isinstance(given, bool) or not isinstance(given, int | float):
-        raise InvalidInputError(f"sleep needs an input 'seconds' that is a number; it has {sorted(inputs) or 'no inputs'}")
+        raise InvalidInputError(
+            f"sleep needs an input 'seconds' that is a number; it has {sorted(inputs) or 'no inputs'}"
+        )
     if not math.isfinite(given) or not 0 <= given <= LONGEST_SECONDS:
         raise InvalidInputError(f"seconds is {given:g}; it must be between 0 and {LONGEST_SECONDS} (30 days)")
     return float(given)
