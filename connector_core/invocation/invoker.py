@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
+from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
 from connector_core.invocation.faults import too_late, translate
 from connector_core.invocation.limits import CallLimits
@@ -21,7 +22,7 @@ from connector_core.invocation.places import Place, run_in_place
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
-from connector_core.operations import Operation, encode_answer
+from connector_core.operations import Operation
 from connector_core.registry import RegisteredConnector
 from connector_core.secrets import SecretSource, use_source
 
@@ -211,11 +212,11 @@ class Invoker:
 
 async def _call_async(operation: Operation, arguments: Mapping[str, Any]) -> Any:
     answer: Awaitable[Any] = operation.function(**operation.arguments(arguments))
-    return encode_answer(operation.name, await answer, arguments)
+    return encoded(operation, await answer, arguments)
 
 
 def _call_blocking(operation: Operation, arguments: Mapping[str, Any]) -> Any:
-    return encode_answer(operation.name, operation.function(**operation.arguments(arguments)), arguments)
+    return encoded(operation, operation.function(**operation.arguments(arguments)), arguments)
 
 
 def _end(place: Place, name: str, timeout: float | None) -> float:

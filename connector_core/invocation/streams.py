@@ -6,9 +6,10 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import Any, Protocol
 
+from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import PoolRunner, Runner
 from connector_core.invocation.pools import BlockingPool
-from connector_core.operations import Operation, encode_answer
+from connector_core.operations import Operation
 
 END = object()
 """What a step answers when the generator has ended."""
@@ -59,7 +60,7 @@ class AsyncSteps:
             if self._generator is None:
                 self._generator = self._operation.function(**self._operation.arguments(self._arguments))
             try:
-                return encode_answer(self._operation.name, await anext(self._generator), self._arguments)
+                return encoded(self._operation, await anext(self._generator), self._arguments)
             except StopAsyncIteration:
                 return END
 
@@ -114,6 +115,6 @@ class BlockingSteps:
         if self._generator is None:
             self._generator = self._operation.function(**self._operation.arguments(self._arguments))
         try:
-            return encode_answer(self._operation.name, next(self._generator), self._arguments)
+            return encoded(self._operation, next(self._generator), self._arguments)
         except StopIteration:
             return END

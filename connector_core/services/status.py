@@ -72,7 +72,8 @@ def status_of(error: BaseException, reference: str) -> Status:
 
 def _code_of(error: errors.ConnectorError) -> StatusCode:
     chosen: BaseException = error
-    if isinstance(error, errors.PluginCallError) and error.__cause__ is not None:
+    is_answer = isinstance(error, errors.IllegalAnswerError)  # which is wrong whatever was raised over it
+    if isinstance(error, errors.PluginCallError) and not is_answer and error.__cause__ is not None:
         chosen = error.__cause__
         if (code := foreign_code(chosen)) is not None:
             return code
