@@ -18,6 +18,9 @@ from connector_core.services.status import status_of
 
 _log = logging.getLogger(__name__)
 
+_CLOCKS_APART = 0.1
+"""A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
+
 Context = grpc.aio.ServicerContext[Any, Any] if hasattr(grpc.aio.ServicerContext, "__class_getitem__") else Any
 
 
@@ -30,7 +33,7 @@ class Recorded(Protocol):
 class Request:
     """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
 
-    __slots__ = ("_began", "_context", "_failure", "_metrics", "_operation", "_task_type", "execution")
+    __slots__ = ("_began", "_context", "_failure", "_is_answered", "_metrics", "_operation", "_task_type", "execution")
 
     def __init__(self, metrics: Metrics, operation: str, context: Any, task_type: str) -> None:
         self._metrics = metrics
@@ -39,6 +42,7 @@ class Request:
         self._task_type = task_type
         self._began = time.perf_counter()
         self._failure: ConnectorError | None = None
+        self._is_answered = False
         self.execution = ""
         metrics.request(task_type, operation).in_flight.inc()
 
@@ -68,6 +72,10 @@ class Request:
         """The answer is OK on the wire, but stands for this failure, and counts as one."""
         self._failure = error
 
+    def answered(self) -> None:
+        """All of the answer is about to be sent; a client that leaves from now on has what it came for."""
+        self._is_answered = True
+
     def succeeded(self) -> None:
         """The answer is on its way."""
         if self._failure is None:
@@ -80,8 +88,11 @@ class Request:
 
     def cut_short(self) -> None:
         """The client has gone, by its deadline or on its own account."""
+        if self._is_answered:
+            self.succeeded()
+            return
         left = self.timeout
-        self._failed("DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED")
+        self._failed("DEADLINE_EXCEEDED" if left is not None and left <= _CLOCKS_APART else "CANCELLED")
 
     async def failed(self, error: Exception) -> NoReturn:
         """Answer with the status of `error`; the traceback stays in the log."""

@@ -37,6 +37,7 @@ class SyncConnectorService:
         arguments = create_arguments(header, inputs)
         resource = await self._jobs.do(connector, arguments, request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=resource)
+        request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it
         yield agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
 
 
