@@ -11,7 +11,6 @@ from typing import Any
 import grpc.aio
 from flyteidl.service import agent_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
 from connector_core.http import MetricsServer
@@ -21,7 +20,7 @@ from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
+from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
 from connector_core.services.handlers import raw_handler
 from connector_core.settings import Settings
 
@@ -103,7 +102,7 @@ class ConnectorServer:
         self.memory = open_memory(settings.memory)
         self._jobs = Jobs(self.invoker, self.memory, settings)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
-        self._health = HealthServicer()
+        self._health = HealthService()
         self._grpc: grpc.aio.Server | None = None
         self._http: MetricsServer | None = None
 
@@ -128,7 +127,7 @@ class ConnectorServer:
 
     async def stop(self, grace: float | None = None) -> None:
         """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors."""
-        await self._health.enter_graceful_shutdown()
+        await self._health.drain()
         if self._grpc is not None:
             await self._grpc.stop(self.settings.grace if grace is None else grace)
         await self._jobs.close(_CLOSE_TIMEOUT)
