@@ -1,5 +1,6 @@
 """Fixtures that tests in several folders use."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,11 @@ from tests.support.environments import ROOT, build_wheel
 def core_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of connector-core, built from this checkout."""
     return build_wheel(ROOT, tmp_path_factory.mktemp("core"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let captured output be sent between processes, whatever authors' exceptions put into it."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
