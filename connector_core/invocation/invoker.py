@@ -14,11 +14,13 @@ from typing import Any
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
+from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.faults import too_late, translate
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.loops import HomeLoop, LoopThread, RunningLoop
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.places import Place, run_in_place
+from connector_core.invocation.pools import BlockingPool
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
@@ -67,6 +69,7 @@ class Invoker:
         self._places: dict[RegisteredConnector, Place] = {}
         self._held: dict[RegisteredConnector, str] = {}
         self._abandoned = 0
+        self._lends_threads = False
         self._base_context = contextvars.copy_context()
         self._base_context.run(use_source, self._secrets)
         self._watch = LoopWatch(metrics.loop_lag, stall_threshold)
@@ -184,10 +187,19 @@ class Invoker:
     def _place(self, connector: RegisteredConnector) -> Place:
         if (place := self._places.get(connector)) is None:
             place = self._places[connector] = Place(connector, self._limits_of(connector), self._base_context)
+            if place.limits.in_place:
+                self._lend_threads(place.limits)
             labels = (connector.plugin.name, connector.name)
             self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
             self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
         return place
+
+    def _lend_threads(self, limits: CallLimits) -> None:
+        """Have `asyncio.to_thread` on the serving loop use threads of ours, since plugin code runs there."""
+        if not self._lends_threads:
+            self._lends_threads = True
+            spare = BlockingPool("the thread pool of the serving loop", limits.workers, limits.queue)
+            self._home_loop.loop.set_default_executor(PoolExecutor(spare))
 
     def _loop(self, place: Place) -> RunningLoop:
         if place.limits.in_place:

@@ -76,6 +76,7 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
         ConnectorError: naming plugin and operation, whatever the code raised.
     """
     place.enter(operation)
+    token = POOL_OF_CALL.set(place.pool)
     deadline = asyncio.timeout_at(end)
     try:
         async with deadline:
@@ -89,4 +90,5 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
         translated = translate(error, place.connector, operation)
         raise translated from translated.__cause__
     finally:
+        POOL_OF_CALL.reset(token)
         place.leave(operation)

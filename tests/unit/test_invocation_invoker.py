@@ -237,6 +237,19 @@ class TestInPlace:
         assert call.cancelled()
         assert never.cancelled.is_set()
 
+    async def test_to_thread_uses_the_connectors_threads_there_as_well(self, make_invoker: MakeInvoker) -> None:
+        """Those of the loop's own are few, and keep the process from ending when one hangs."""
+        seen = list[threading.Thread]()
+
+        async def note() -> None:
+            seen.append(await asyncio.to_thread(threading.current_thread))
+
+        await make_invoker(in_place=True).invoke(entry(delete=note), "delete", JOB)
+        assert seen[0].daemon
+        assert "'job connector'" in seen[0].name
+        mine = await asyncio.to_thread(threading.current_thread)
+        assert "'job connector'" not in mine.name
+
     async def test_secrets_are_found_there_as_well(self, make_invoker: MakeInvoker, tmp_path: Path) -> None:
         (tmp_path / "token").write_text("s3cret")
         found = list[str]()
