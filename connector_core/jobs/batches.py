@@ -1,16 +1,20 @@
 """GetTask calls of one connector that come at about the same time, asked as one `get_many`."""
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.errors import ConnectorError, IllegalAnswerError
+from connector_core.errors import ConnectorError, DeadlineExceededError, IllegalAnswerError, TransientError
 from connector_core.invocation import Invoker
+from connector_core.invocation.faults import translate
 from connector_core.operations import Deferred
 from connector_core.registry import RegisteredConnector
+
+_log = logging.getLogger(__name__)
 
 _Answer = agent_pb2.Resource | ConnectorError
 
@@ -50,7 +54,21 @@ class Batches:
         batch.end = max(batch.end, time.monotonic() + timeout)
         if len(batch.waiting) >= self._size:
             self._send(connector, batch)
-        return await asyncio.shield(future)
+        await asyncio.wait([future], timeout=timeout)  # the batch lasts as long as its most patient caller
+        if not future.done():
+            raise DeadlineExceededError(
+                "it was not over at the caller's deadline", plugin=connector.plugin.name, operation="get_many"
+            )
+        return future.result()
+
+    async def close(self) -> None:
+        """Give up what is being asked for; those who wait are told."""
+        for batch in self._open.values():
+            _settle_all(batch, TransientError("the host is stopping"))
+        self._open.clear()
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
 
     def _send(self, connector: RegisteredConnector, batch: _Batch) -> None:
         if self._open.get(connector) is not batch:
@@ -61,21 +79,21 @@ class Batches:
         task.add_done_callback(self._asking.discard)
 
     async def _ask(self, connector: RegisteredConnector, batch: _Batch) -> None:
-        metas = list(batch.waiting)
-        decoder = _Decoder(connector, metas)
+        decoder = _Decoder(connector, list(batch.waiting))
         arguments = {"resource_metas": Deferred(decoder)}
+        timeout = max(0.001, batch.end - time.monotonic())
         try:
-            answers = await self._invoker.invoke(
-                connector, "get_many", arguments, max(0.001, batch.end - time.monotonic())
-            )
-            decided = decoder.merge(answers)
+            answers = decoder.merge(await self._invoker.invoke(connector, "get_many", arguments, timeout))
         except ConnectorError as error:
-            decided = [error] * len(metas)
+            answers = decoder.fail(error)
         except asyncio.CancelledError:
-            for future in batch.waiting.values():
-                future.cancel()
+            _settle_all(batch, TransientError("the host is stopping"))
             raise
-        for future, answer in zip(batch.waiting.values(), decided, strict=True):
+        except Exception:  # noqa: BLE001 - the host's own; nobody may wait for ever
+            _log.exception("the host failed to ask connector %s for many jobs", connector.name)
+            _settle_all(batch, TransientError("the host failed; its log says more"))
+            return
+        for future, answer in zip(batch.waiting.values(), answers, strict=True):
             _settle(future, answer)
 
 
@@ -93,9 +111,8 @@ class _Decoder:
         for position, meta in enumerate(self._metas):
             try:
                 decoded.append(self._connector.metadata_type.decode(meta))
-            except ConnectorError as error:
-                error.plugin = self._connector.plugin.name
-                self._failed[position] = error
+            except Exception as error:  # noqa: BLE001 - a decode of the plugin's own may raise anything
+                self._failed[position] = translate(error, self._connector, self._connector.operation("get_many"))
         return decoded
 
     def merge(self, answers: list[_Answer]) -> list[_Answer]:
@@ -107,8 +124,22 @@ class _Decoder:
                 plugin=self._connector.plugin.name,
                 operation="get_many",
             )
-        rest = iter(answers)
+        rest = map(self._named, answers)
         return [self._failed.get(position) or next(rest) for position in range(len(self._metas))]
+
+    def fail(self, error: ConnectorError) -> list[_Answer]:
+        """Give the batch's error to all that have none of their own."""
+        return [self._failed.get(position, error) for position in range(len(self._metas))]
+
+    def _named(self, answer: _Answer) -> _Answer:
+        if isinstance(answer, ConnectorError):
+            return translate(answer, self._connector, self._connector.operation("get_many"))
+        return answer
+
+
+def _settle_all(batch: _Batch, answer: _Answer) -> None:
+    for future in batch.waiting.values():
+        _settle(future, answer)
 
 
 def _settle(future: asyncio.Future[agent_pb2.Resource], answer: _Answer) -> None:

@@ -6,13 +6,12 @@ again; and what was started for an attempt that nobody ever got an answer about 
 """
 
 import asyncio
-import base64
-import json
 import logging
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -20,21 +19,21 @@ from connector_core.errors import (
     ConnectorError,
     DeadlineExceededError,
     JobNotFoundError,
+    MemoryUnavailableError,
     PermanentError,
     TransientError,
 )
 from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
-from connector_core.jobs.limits import failed, fit
+from connector_core.jobs.claims import Claims, Done
+from connector_core.jobs.limits import AROUND_BYTES, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.registry import RegisteredConnector
 from connector_core.task import Attempt
 
 _log = logging.getLogger(__name__)
 
-_LEASE_SLACK = 10.0
-_LOOK_AGAIN = 0.05
 _DELETE_TRIES = 8
 
 
@@ -58,22 +57,12 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """What is remembered of a create: begun by whom; when done, its resource meta and whether that was answered."""
+class _Outcome:
+    """What a create came to, whether it was run just now, and how it is remembered."""
 
-    owner: str
-    resource_meta: bytes | None = None
-    is_answered: bool = False
-
-    def encode(self) -> bytes:
-        meta = None if self.resource_meta is None else base64.b64encode(self.resource_meta).decode()
-        return json.dumps({"owner": self.owner, "meta": meta, "answered": self.is_answered}).encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        fields = json.loads(data)
-        meta = fields["meta"]
-        return cls(fields["owner"], None if meta is None else base64.b64decode(meta), fields["answered"])
+    created: Created
+    done: Done
+    is_new: bool
 
 
 class Creates:
@@ -91,11 +80,11 @@ class Creates:
         self, invoker: Invoker, memory: Memory, options: CreateOptions, *, owner: str, limits: Mapping[str, float]
     ) -> None:
         self._invoker = invoker
-        self._memory = memory
         self._options = options
-        self._owner = owner
         self._limits = limits
-        self._running: dict[str, asyncio.Task[Created]] = {}
+        self._claims = Claims(memory, owner, options.remember_seconds)
+        self._running: dict[str, asyncio.Task[_Outcome]] = {}
+        self._ageing: dict[str, asyncio.TimerHandle] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def create(
@@ -114,77 +103,91 @@ class Creates:
         """
         if attempt is None:
             return await self._invoke(connector, arguments, timeout)
-        running = self._running.get(attempt.key)
+        name = _name(connector, attempt.key)
+        running = self._running.get(name)
         if running is None:
-            running = self._running[attempt.key] = asyncio.create_task(self._create_once(connector, arguments, attempt))
-            running.add_done_callback(lambda _done: self._running.pop(attempt.key, None))
+            running = self._running[name] = asyncio.create_task(self._create_once(connector, arguments, attempt, name))
+            running.add_done_callback(lambda _done: self._running.pop(name, None))
             running.add_done_callback(_retrieve)
         try:
-            created = await asyncio.wait_for(asyncio.shield(running), timeout)
+            outcome = await asyncio.wait_for(asyncio.shield(running), timeout)
         except TimeoutError:
+            running.add_done_callback(partial(_log_unheard, connector))
             raise DeadlineExceededError(
                 "the create was not over at the caller's deadline; it goes on, and its answer is kept for the next try",
                 plugin=connector.plugin.name,
                 operation="create",
             ) from None
+        except asyncio.CancelledError:
+            running.add_done_callback(partial(_log_unheard, connector))
+            raise
         await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and has not been answered
-        await self._answered(attempt.key, created)
-        return created
+        await self._answer(name, outcome)
+        return outcome.created
 
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
-        under_way = {*self._running.values(), *self._background}
-        if under_way:
-            _done, left = await asyncio.wait(under_way, timeout=timeout)
+        end = time.monotonic() + timeout
+        while under_way := {*self._running.values(), *self._background}:
+            _done, left = await asyncio.wait(under_way, timeout=max(0.0, end - time.monotonic()))
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+        for timer in self._ageing.values():
+            timer.cancel()
+        self._ageing.clear()
 
     async def _create_once(
-        self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt
-    ) -> Created:
-        key = _key(attempt.key)
-        lease = self._limits.get("do" if connector.is_sync else "create", 60.0) + _LEASE_SLACK
-        before = await self._claim(key, lease)
+        self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
+    ) -> _Outcome:
+        lease = _lease(self._limits.get("do" if connector.is_sync else "create", 60.0))
+        before = await self._claims.claim(name, lease)
         if before is not None:
-            return Created(before)
-        self._spawn(self._delete_earlier(connector, attempt))
+            return _Outcome(Created(before.resource_meta), before, is_new=False)
+        created = None
         try:
-            created = await self._invoke(connector, arguments, None)
+            async with self._claims.held(name, lease):
+                created = await self._invoke(connector, arguments, None)
         except BaseException:
-            await self._memory.remove(key)
+            await self._claims.let_go(name)
             raise
-        await self._memory.put(
-            key, _Record(self._owner, created.resource_meta).encode(), self._options.remember_seconds
-        )
-        if await self._memory.get(_condemned(attempt.key)) is not None:
-            self._spawn(self._delete_orphan(connector, attempt.key))
-            raise TransientError("a later attempt of this task has begun, so what this one started is deleted again")
-        if self._options.orphan_seconds is not None:
-            self._spawn(self._delete_after(connector, attempt.key, self._options.orphan_seconds))
-        return created
+        finally:
+            self._spawn(self._delete_earlier(connector, attempt, created))
+        return await self._kept(connector, name, created)
 
-    async def _claim(self, key: str, lease: float) -> bytes | None:
-        """Become the one who creates; or return the resource meta that somebody else has created."""
-        while not await self._memory.add(key, _Record(self._owner).encode(), lease):
-            found = await self._memory.get(key)
-            if found is None:
-                continue
-            record = _Record.decode(found)
-            if record.resource_meta is not None:
-                return record.resource_meta
-            if not self._memory.is_shared:  # begun in an earlier life of this host, which cannot tell how it ended
-                await self._memory.put(key, _Record(self._owner).encode(), lease)
-                return None
-            await asyncio.sleep(_LOOK_AGAIN)
-        return None
+    async def _kept(self, connector: RegisteredConnector, name: str, created: Created) -> _Outcome:
+        """Remember what was created, unless somebody else's job counts by now.
+
+        Raises:
+            TransientError: a later attempt has begun, or another host has this one under way.
+        """
+        done = await self._claims.keep(name, created.resource_meta)
+        if done.resource_meta != created.resource_meta:
+            self._spawn(self._delete(connector, created.resource_meta))
+            return _Outcome(Created(done.resource_meta), done, is_new=False)
+        if done.data is not None:
+            await self._give_up_if_later(connector, name)
+            if self._options.orphan_seconds is not None:
+                loop = asyncio.get_running_loop()
+                self._ageing[name] = loop.call_later(self._options.orphan_seconds, self._aged, connector, name)
+        return _Outcome(created, done, is_new=True)
+
+    async def _give_up_if_later(self, connector: RegisteredConnector, name: str) -> None:
+        try:
+            later = await self._claims.later_job(name)
+        except MemoryUnavailableError as error:
+            _log.warning("whether a later attempt has begun could not be looked up: %s", error)
+            return
+        if later is not None:
+            self._spawn(self._delete_orphan(connector, name, later))
+            raise TransientError("a later attempt of this task has begun, so what this one started is deleted again")
 
     async def _invoke(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], timeout: float | None
     ) -> Created:
         try:
             if not connector.is_sync:
-                return Created(await self._invoker.invoke(connector, "create", arguments, timeout))
+                return self._checked(connector, await self._invoker.invoke(connector, "create", arguments, timeout))
             resource = fit(
                 await self._invoker.invoke(connector, "do", arguments, timeout), self._options.max_answer_bytes
             )
@@ -193,6 +196,19 @@ class Creates:
             if self._options.failures_as_status:
                 raise
             return Created(envelope.seal(failed(error)), error)
+
+    def _checked(self, connector: RegisteredConnector, resource_meta: bytes) -> Created:
+        """Refuse a resource meta that no engine receives, and delete its job, which nobody could find again."""
+        if len(resource_meta) <= self._options.max_answer_bytes - AROUND_BYTES:
+            return Created(resource_meta)
+        self._spawn(self._delete(connector, resource_meta))
+        raise PermanentError(
+            f"the resource meta takes {len(resource_meta):,} bytes, and the engine receives "
+            f"{self._options.max_answer_bytes:,}: let the connector keep no more in it than finds the job again",
+            error_code="ResourceMetaTooLarge",
+            plugin=connector.plugin.name,
+            operation="create",
+        )
 
     def _seal_result(self, connector: RegisteredConnector, sealed: bytes) -> bytes:
         if len(sealed) > self._options.max_result_bytes:
@@ -205,36 +221,39 @@ class Creates:
             )
         return sealed
 
-    async def _answered(self, attempt_key: str, created: Created) -> None:
-        """Remember that the answer went out: from now on only DeleteTask deletes this job."""
-        record = _Record(self._owner, created.resource_meta, is_answered=True)
-        await self._memory.put(_key(attempt_key), record.encode(), self._options.remember_seconds)
+    async def _answer(self, name: str, outcome: _Outcome) -> None:
+        """Remember that the answer goes out."""
+        if (timer := self._ageing.pop(name, None)) is not None:
+            timer.cancel()
+        try:
+            await self._claims.answer(name, outcome.done)
+        except MemoryUnavailableError as error:
+            if not outcome.is_new:
+                raise
+            _log.warning("a job's create was answered, which could not be remembered: %s", error)
 
-    async def _delete_earlier(self, connector: RegisteredConnector, attempt: Attempt) -> None:
-        """Delete what earlier attempts of the same task started without anybody having got the answer."""
+    async def _delete_earlier(self, connector: RegisteredConnector, attempt: Attempt, created: Created | None) -> None:
+        """Delete what earlier attempts of the same task started without anybody having got the answer.
+
+        Not before this one has ended: a backend may have given it the job of an earlier attempt, which is to stay.
+        """
+        later = created.resource_meta if created is not None else b""
         for key in attempt.earlier_keys():
-            await self._delete_orphan(connector, key, condemn=True)
+            await self._delete_orphan(connector, _name(connector, key), later)
 
-    async def _delete_after(self, connector: RegisteredConnector, attempt_key: str, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._delete_orphan(connector, attempt_key)
+    def _aged(self, connector: RegisteredConnector, name: str) -> None:
+        self._ageing.pop(name, None)
+        self._spawn(self._delete_orphan(connector, name))
 
-    async def _delete_orphan(self, connector: RegisteredConnector, attempt_key: str, *, condemn: bool = False) -> None:
-        found = await self._memory.get(_key(attempt_key))
-        if found is None:
+    async def _delete_orphan(self, connector: RegisteredConnector, name: str, later: bytes | None = None) -> None:
+        orphan = await self._claims.doom(name, later)
+        if orphan is not None:
+            await self._delete(connector, orphan)
+            await self._claims.gone(name)
+
+    async def _delete(self, connector: RegisteredConnector, resource_meta: bytes) -> None:
+        if envelope.unseal(resource_meta) is not None:
             return
-        record = _Record.decode(found)
-        if record.resource_meta is None and condemn:
-            # Still under way, perhaps at another replica: whoever ends it will find this. It may have ended just now.
-            await self._memory.put(_condemned(attempt_key), b"1", self._options.remember_seconds)
-            found = await self._memory.get(_key(attempt_key))
-            record = _Record.decode(found) if found is not None else record
-        if record.resource_meta is None or record.is_answered or envelope.unseal(record.resource_meta) is not None:
-            return
-        await self._delete_with_patience(connector, record.resource_meta)
-        await self._memory.remove(_key(attempt_key))
-
-    async def _delete_with_patience(self, connector: RegisteredConnector, resource_meta: bytes) -> None:
         began = time.monotonic()
         tries = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
@@ -249,18 +268,28 @@ class Creates:
         except ConnectorError as error:
             _log.error(
                 "plugin %s: a job that connector %s started for an attempt nobody waits for could not be deleted in %.0f s "
-                "and may be running still: %s",
+                "and may be running still: %s. Its resource meta is %s",
                 connector.plugin.name,
                 connector.name,
                 time.monotonic() - began,
                 error,
+                cut_text(resource_meta.decode(errors="backslashreplace"), 1000),
             )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(_log_failure)
+
+
+def _lease(limit: float) -> float:
+    """Return for how long a claim holds: beyond the longest create, and not much longer when its host has died."""
+    return limit * 7 / 6 + 0.2
+
+
+def _name(connector: RegisteredConnector, attempt_key: str) -> str:
+    return f"{connector.name}/{attempt_key}"
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
@@ -269,9 +298,18 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         _log.error("a task of the host failed", exc_info=error)
 
 
-def _key(attempt_key: str) -> str:
-    return f"create/{attempt_key}"
+def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> None:
+    """Log why a create failed whose caller had gone."""
+    if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
+        _log.warning(
+            "plugin %s: a create of connector %s failed after its caller had gone: %s",
+            connector.plugin.name,
+            connector.name,
+            error,
+            exc_info=error.__cause__,
+        )
 
 
-def _condemned(attempt_key: str) -> str:
-    return f"condemned/{attempt_key}"
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("what earlier attempts left behind could not be seen to: %s", error, exc_info=error)

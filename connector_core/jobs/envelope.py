@@ -12,6 +12,7 @@ from flyteidl.admin import agent_pb2
 from google.protobuf.message import DecodeError
 
 from connector_core.errors import InvalidResourceMetaError, PermissionDeniedError
+from connector_core.resource import Phase
 
 _MARK = b"\x00connector-host/"
 _RESOURCE = b"1/resource\x00"
@@ -40,9 +41,12 @@ def unseal(resource_meta: bytes) -> agent_pb2.Resource | None:
             f"the resource meta has the form {form!r}, which this host does not know: a newer one may have written it"
         )
     try:
-        return agent_pb2.Resource.FromString(body.removeprefix(_RESOURCE))
-    except DecodeError:
-        raise InvalidResourceMetaError("the resource in the resource meta is damaged") from None
+        resource = agent_pb2.Resource.FromString(body.removeprefix(_RESOURCE))
+        if Phase(resource.phase).is_terminal:
+            return resource
+    except (DecodeError, ValueError):
+        pass
+    raise InvalidResourceMetaError("the resource in the resource meta is damaged")
 
 
 class Unsigned:
@@ -53,10 +57,17 @@ class Unsigned:
         return resource_meta
 
     def verify(self, _task_type: str, resource_meta: bytes) -> bytes:
-        """Return what was signed, whoever did."""
+        """Return what was signed, whoever did.
+
+        Raises:
+            InvalidResourceMetaError: the signature itself is not whole.
+        """
         if not resource_meta.startswith(_MARK + _SIGNED):
             return resource_meta
-        return resource_meta[len(_MARK + _SIGNED) + _KEY_ID_BYTES + _MAC_BYTES :]
+        head = len(_MARK + _SIGNED) + _KEY_ID_BYTES + _MAC_BYTES
+        if len(resource_meta) < head:
+            raise InvalidResourceMetaError("the resource meta was signed, and cut short within its signature")
+        return resource_meta[head:]
 
 
 class Signer:

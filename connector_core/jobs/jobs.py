@@ -6,13 +6,13 @@ from typing import Any
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.errors import InvalidResourceMetaError, JobNotFoundError
+from connector_core.errors import IllegalAnswerError, InvalidResourceMetaError, JobNotFoundError
 from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.creates import Created, CreateOptions, Creates
 from connector_core.jobs.envelope import Signer, Unsigned
-from connector_core.jobs.limits import fit
+from connector_core.jobs.limits import AROUND_BYTES, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import PollOptions, Polls
 from connector_core.registry import RegisteredConnector
@@ -96,7 +96,14 @@ class Jobs:
         if envelope.unseal(own) is not None:
             return []
         offered = {**arguments, **job_arguments(connector, own)}
-        return await self._invoker.invoke(connector, "get_metrics", offered, timeout)
+        results = await self._invoker.invoke(connector, "get_metrics", offered, timeout)
+        if (size := sum(result.ByteSize() for result in results)) > self._max_answer_bytes - AROUND_BYTES:
+            raise IllegalAnswerError(
+                f"get_metrics() returned {size:,} bytes of results, and a client receives {self._max_answer_bytes:,}",
+                plugin=connector.plugin.name,
+                operation="get_metrics",
+            )
+        return results
 
     async def get_logs(
         self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None
@@ -127,6 +134,7 @@ class Jobs:
     async def close(self, timeout: float) -> None:
         """Let what goes on without a caller end, for so long, and close the memory."""
         await self._creates.close(timeout)
+        await self._polls.close()
         await self._memory.close()
 
 

@@ -8,42 +8,58 @@ from connector_core.resource import Phase
 MAX_TEXT_BYTES = 16 * 1024
 """A job's message beyond this is cut: it goes into the engine's records, for people to read."""
 
+AROUND_BYTES = 128
+"""What an answer takes around its content: the message that it travels in, and a signature."""
+
+_MAX_CODE_BYTES = 256
+_MAX_LOG_LINKS = 20
+
 
 def fit(resource: agent_pb2.Resource, max_bytes: int) -> agent_pb2.Resource:
-    """Return a resource that the engine can receive: its message cut, and a success too large for it turned into a failure.
+    """Return a resource that the engine can receive: without what is only nice to have, where that does not fit.
 
-    The engine could not read it, now or later, and would give up on the task without a reason.
+    A success whose outputs are too large becomes a failure: the engine could not read it, now or later, and would give up
+    on the task without a reason.
     """
     if len(resource.message) > MAX_TEXT_BYTES // 4:
         resource.message = cut_text(resource.message, MAX_TEXT_BYTES)
-    size = resource.ByteSize()
-    if size <= max_bytes:
+    room = max_bytes - AROUND_BYTES
+    if resource.ByteSize() <= room:
         return resource
-    if resource.HasField("outputs"):
-        text = (
-            f"the outputs make an answer of {size:,} bytes, and the engine receives {max_bytes:,}: "
-            "let the connector write large outputs under the output prefix and return where they are"
-        )
-        return failed(PermanentError(text, error_code="OutputsTooLarge"))
     resource.ClearField("custom_info")
-    del resource.log_links[20:]
-    return resource
+    del resource.log_links[_MAX_LOG_LINKS:]
+    if resource.ByteSize() > room:
+        resource.ClearField("log_links")
+    if len(resource.agent_error.code) > _MAX_CODE_BYTES // 4:
+        resource.agent_error.code = cut_text(resource.agent_error.code, _MAX_CODE_BYTES)
+    size = resource.ByteSize()
+    if size <= room:
+        return resource
+    if resource.phase != Phase.SUCCEEDED.value:
+        resource.ClearField("outputs")
+        return resource
+    text = (
+        f"the outputs make an answer of {size:,} bytes, and the engine receives {max_bytes:,}: "
+        "let the connector write large outputs under the output prefix and return where they are"
+    )
+    return failed(PermanentError(text, error_code="OutputsTooLarge"))
 
 
 def failed(error: PermanentError) -> agent_pb2.Resource:
     """Return the resource of a job that has failed for good."""
     resource = agent_pb2.Resource(phase=Phase.FAILED.value, message=cut_text(_text(error), MAX_TEXT_BYTES))
-    resource.agent_error.code = error.error_code or type(error).__name__.removesuffix("Error")
+    code = error.error_code or type(error).__name__.removesuffix("Error")
+    resource.agent_error.code = cut_text(code, _MAX_CODE_BYTES)
     resource.agent_error.kind = agent_pb2.AgentError.NON_RECOVERABLE
     return resource
 
 
 def cut_text(text: str, max_bytes: int) -> str:
-    """Cut a text to so many bytes of UTF-8, and say that it was."""
-    encoded = text.encode()
-    if len(encoded) <= max_bytes:
-        return text
-    return encoded[: max_bytes - 20].decode(errors="ignore") + " ... (cut here)"
+    """Return a text that protobuf takes, cut to so many bytes of UTF-8, and saying that it was."""
+    encoded = text.encode(errors="replace")  # lone surrogates, such as in file names that are no UTF-8
+    if len(encoded) > max_bytes:
+        return encoded[: max_bytes - 20].decode(errors="ignore") + " ... (cut here)"
+    return encoded.decode()
 
 
 def _text(error: PermanentError) -> str:

@@ -7,7 +7,7 @@ class Memory(Protocol):
     """Keeps bytes by key for a while; losing them may cost a guarantee, never a running job.
 
     Three implementations: in the process (the default), in a SQLite file (survives a restart), in Redis (shared by
-    replicas).
+    replicas). Each method raises `MemoryUnavailableError` when the memory cannot be reached.
     """
 
     guarantees: str
@@ -25,8 +25,11 @@ class Memory(Protocol):
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless there is one; return whether it was kept. No two callers can both succeed."""
 
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        """Keep `new` if `old` is still what is kept; return whether it was. Two callers never replace the same value."""
+
     async def remove(self, key: str) -> None:
         """Forget a key."""
 
     async def close(self) -> None:
-        """Close files and connections."""
+        """Close files and connections; again is no error."""

@@ -41,6 +41,13 @@ class ProcessMemory:
         await self.put(key, value, seconds)
         return True
 
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        """Keep `new` if `old` is still what is kept."""
+        if await self.get(key) != old:
+            return False
+        await self.put(key, new, seconds)
+        return True
+
     async def remove(self, key: str) -> None:
         """Forget a key."""
         self._entries.pop(key, None)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from connector_core.errors import SettingsError
+from connector_core.errors import MemoryUnavailableError, SettingsError
 
 T = TypeVar("T")
 
@@ -32,12 +32,15 @@ class SqliteMemory:
         self.guarantees = (
             f"what is remembered of jobs is in {path} and survives a restart of this host; replicas do not share it"
         )
+        self._path = path
         self._entries = entries
         self._clock = clock
         self._writes = 0
+        self._is_closed = False
         self._thread = ThreadPoolExecutor(1, "memory")
         try:
             self._database = self._thread.submit(_open, path).result()
+            self._thread.submit(self._forget_old).result()
         except sqlite3.Error as error:
             self._thread.shutdown()
             raise SettingsError(
@@ -56,18 +59,30 @@ class SqliteMemory:
         """Keep a value unless there is one."""
         return await self._run(lambda: self._get(key) is None and self._put(key, value, seconds))
 
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        """Keep `new` if `old` is still what is kept."""
+        return await self._run(lambda: self._get(key) == old and self._put(key, new, seconds))
+
     async def remove(self, key: str) -> None:
         """Forget a key."""
         await self._run(lambda: self._database.execute("DELETE FROM memory WHERE key = ?", (key,)))
 
     async def close(self) -> None:
         """Close the file."""
-        await self._run(self._database.close)
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        # Shielded: a caller that goes must not leave a write half awaited.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+        if self._is_closed:
+            raise MemoryUnavailableError(f"the memory file {self._path} is closed")
+        try:
+            # Shielded: a caller that goes must not leave a write half awaited.
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+        except sqlite3.Error as error:
+            raise MemoryUnavailableError(f"the memory file {self._path} cannot be used: {error}") from error
 
     def _get(self, key: str) -> bytes | None:
         row = self._database.execute(
@@ -92,10 +107,14 @@ class SqliteMemory:
 
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=0)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.executescript(_SCHEMA)
-    database.execute("BEGIN IMMEDIATE")
-    database.execute("COMMIT")
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.executescript(_SCHEMA)
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        database.close()
+        raise
     return database

@@ -42,8 +42,11 @@ from connector_core.resource import Phase
 
 _log = logging.getLogger(__name__)
 
-_RECENT_ANSWERS = 50_000
-_KEPT_TERMINAL_BYTES = 64 * 1024
+_Recent = tuple[float, agent_pb2.Resource]
+
+_RECENT_BYTES = 64 * 1024 * 1024
+_KEPT_BYTES = 64 * 1024
+"""An answer beyond this is not kept, or only what matters of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,14 @@ class _Record:
         return self.phase is not None and Phase(self.phase).is_terminal
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A record, and the bytes that it was read from: what has been changed since is not written over."""
+
+    record: _Record
+    data: bytes | None = None
+
+
 class Polls:
     """GetTask for all connectors of a host.
 
@@ -109,7 +120,7 @@ class Polls:
         self._limits = limits
         self._clock = clock
         self._asking: dict[bytes, asyncio.Future[agent_pb2.Resource]] = {}
-        self._recent: LRUCache[bytes, tuple[float, agent_pb2.Resource]] = LRUCache(_RECENT_ANSWERS)
+        self._recent: LRUCache[bytes, _Recent] = LRUCache(_RECENT_BYTES, getsizeof=_recent_bytes)
         self._batches = Batches(invoker, options.batch_window, options.batch_size)
 
     async def get(
@@ -120,15 +131,16 @@ class Polls:
         Raises:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
         """
+        end = time.monotonic() + _patience(timeout, self._limits.get("get", 30.0))
         job = _job_id(connector, resource_meta)
         if (recent := self._recent_answer(connector, job)) is not None:
             return recent
         while (asking := self._asking.get(job)) is not None:
-            if (answer := await self._join(asking, job, timeout)) is not None:
+            if (answer := await self._join(asking, job, end)) is not None:
                 return answer
         asking = self._asking[job] = asyncio.get_running_loop().create_future()
         try:
-            resource = await self._ask(connector, job, resource_meta, output_prefix, timeout)
+            resource = await self._ask(connector, job, resource_meta, output_prefix, end)
         except ConnectorError as error:
             asking.set_exception(error)
             asking.exception()  # it may be that nobody else waits
@@ -138,9 +150,13 @@ class Polls:
         finally:
             asking.cancel()  # without effect where there is an outcome; else the next in line asks
             del self._asking[job]
-        if connector.min_poll_interval:
+        if connector.min_poll_interval and resource.ByteSize() <= _KEPT_BYTES:
             self._recent[job] = (time.monotonic(), resource)
         return resource
+
+    async def close(self) -> None:
+        """Give up what is being asked for."""
+        await self._batches.close()
 
     def _recent_answer(self, connector: RegisteredConnector, job: bytes) -> agent_pb2.Resource | None:
         interval = connector.min_poll_interval
@@ -150,31 +166,24 @@ class Polls:
         return resource if time.monotonic() - asked_at < interval else None
 
     async def _join(
-        self, asking: "asyncio.Future[agent_pb2.Resource]", job: bytes, timeout: float | None
+        self, asking: "asyncio.Future[agent_pb2.Resource]", job: bytes, end: float
     ) -> agent_pb2.Resource | None:
         """Wait for the call that asks already; return `None` if its caller has gone and it was given up."""
-        patience = _patience(timeout, self._limits.get("get", 30.0))
-        await asyncio.wait([asking], timeout=patience)
+        await asyncio.wait([asking], timeout=max(0.0, end - time.monotonic()))
         if asking.cancelled():
             return None
         if asking.done():
             answer: agent_pb2.Resource = asking.result()
             return answer
         late = DeadlineExceededError("another call is asking for this job, and was not answered in time")
-        return _stale(await self._remembered(job), late)
+        return _last_known((await self._look_up(job)).record, late)
 
     async def _ask(
-        self,
-        connector: RegisteredConnector,
-        job: bytes,
-        resource_meta: bytes,
-        output_prefix: str,
-        timeout: float | None,
+        self, connector: RegisteredConnector, job: bytes, resource_meta: bytes, output_prefix: str, end: float
     ) -> agent_pb2.Resource:
-        record = await self._remembered(job)
-        if record.resource is not None:
-            return agent_pb2.Resource.FromString(record.resource)
-        end = time.monotonic() + _patience(timeout, self._limits.get("get", 30.0))
+        known = await self._look_up(job)
+        if known.record.resource is not None:
+            return agent_pb2.Resource.FromString(known.record.resource)
         try:
             resource = await self._ask_until(connector, resource_meta, output_prefix, end)
         except (InvalidRequestError, UnsupportedOperationError, IllegalAnswerError):
@@ -182,8 +191,8 @@ class Polls:
         except PermanentError as error:
             resource = failed(error)
         except ConnectorError as error:
-            return await self._ride_out(job, record, error)
-        return await self._learnt(job, record, fit(resource, self._options.max_answer_bytes))
+            return await self._ride_out(job, known, error)
+        return await self._learnt(connector, job, known, fit(resource, self._options.max_answer_bytes))
 
     async def _ask_until(
         self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
@@ -193,12 +202,15 @@ class Polls:
         except IllegalAnswerError:
             raise
         except TransientError as error:
-            first = error
+            first, pause = error, _first_pause(error)
+            if time.monotonic() + pause >= end:
+                raise
+        await asyncio.sleep(pause)
         tries = AsyncRetrying(retry=_retry_transient, stop=_StopBefore(end), wait=_wait_between, reraise=True)
-        await asyncio.sleep(min(_first_pause(first), max(0.0, end - time.monotonic())))
-        if time.monotonic() >= end:
-            raise first
-        answer: agent_pb2.Resource = await tries(self._ask_once, connector, resource_meta, output_prefix, end)
+        try:
+            answer: agent_pb2.Resource = await tries(self._ask_once, connector, resource_meta, output_prefix, end)
+        except DeadlineExceededError as late:
+            raise first from late  # it says more than that the last try was cut
         return answer
 
     async def _ask_once(
@@ -211,27 +223,38 @@ class Polls:
         answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", arguments, timeout)
         return answer
 
-    async def _learnt(self, job: bytes, record: _Record, resource: agent_pb2.Resource) -> agent_pb2.Resource:
+    async def _learnt(
+        self, connector: RegisteredConnector, job: bytes, known: _Known, resource: agent_pb2.Resource
+    ) -> agent_pb2.Resource:
         """Remember what is new, and hold the connector to a terminal phase that it has told before."""
+        record = known.record
+        if not record.is_terminal and (resource.phase != record.phase or record.failures):
+            new = _Record(phase=resource.phase, resource=_worth_keeping(resource))
+            record = await self._remember(job, known, new)
+            if record is new:
+                return resource
+        if record.resource is not None:
+            return agent_pb2.Resource.FromString(record.resource)
         if record.is_terminal and resource.phase != record.phase:
             told, now = Phase(record.phase or 0).name, Phase(resource.phase).name
-            raise BackendUnavailableError(f"the job was {told}, and the connector now says {now}; a last word stands")
-        if resource.phase != record.phase or record.failures:
-            encoded = resource.SerializeToString() if Phase(resource.phase).is_terminal else None
-            kept = encoded if encoded is not None and len(encoded) <= _KEPT_TERMINAL_BYTES else None
-            await self._remember(job, _Record(phase=resource.phase, resource=kept))
+            raise BackendUnavailableError(
+                f"the job was {told}, and the connector now says {now}; a last word stands",
+                plugin=connector.plugin.name,
+            )
         return resource
 
-    async def _ride_out(self, job: bytes, record: _Record, error: ConnectorError) -> agent_pb2.Resource:
+    async def _ride_out(self, job: bytes, known: _Known, error: ConnectorError) -> agent_pb2.Resource:
         """Answer with the last known phase while the error budget lasts, then with the error.
 
         Raises:
             ConnectorError: the budget is used up.
         """
-        now = self._clock()
+        record, now = known.record, self._clock()
         since = record.failing_since if record.failures else now
-        record = replace(record, failures=record.failures + 1, failing_since=since)
-        await self._remember(job, record)
+        failing = replace(record, failures=record.failures + 1, failing_since=since)
+        record = await self._remember(job, known, failing)
+        if record is not failing:
+            return _last_known(record, error)
         if record.failures > self._options.budget_failures or now - since > self._options.budget_seconds:
             raise error
         _log.warning(
@@ -239,29 +262,60 @@ class Polls:
             error.plugin,
             record.failures,
             error,
-            exc_info=error.__cause__,
+            exc_info=error.__cause__ if record.failures == 1 else None,
         )
-        return _stale(record, error)
+        return _last_known(record, error)
 
-    async def _remembered(self, job: bytes) -> _Record:
+    async def _look_up(self, job: bytes) -> _Known:
         try:
-            return _Record.decode(await self._memory.get(_key(job)))
+            data = await self._memory.get(_key(job))
         except MemoryUnavailableError as error:
             _log.warning("a job's last phase could not be looked up: %s", error)
-            return _Record()
+            data = None
+        return _Known(_Record.decode(data), data)
 
-    async def _remember(self, job: bytes, record: _Record) -> None:
+    async def _remember(self, job: bytes, known: _Known, new: _Record) -> _Record:
+        """Remember `new`, unless another host has come to know the job's end meanwhile; return what is remembered then."""
+        key, data, seconds = _key(job), new.encode(), self._options.remember_seconds
         try:
-            await self._memory.put(_key(job), record.encode(), self._options.remember_seconds)
+            while not await (
+                self._memory.add(key, data, seconds)
+                if known.data is None
+                else self._memory.replace(key, known.data, data, seconds)
+            ):
+                known = await self._look_up(job)
+                if known.record.is_terminal:
+                    return known.record
         except MemoryUnavailableError as error:
             _log.warning("a job's phase could not be remembered: %s", error)
+        return new
 
 
-def _stale(record: _Record, error: ConnectorError) -> agent_pb2.Resource:
-    """Return the last known phase, and say that it is no more than that."""
+def _worth_keeping(resource: agent_pb2.Resource) -> bytes | None:
+    """Return a last word as it is remembered; `None` for a success whose outputs are too large for that."""
+    if not Phase(resource.phase).is_terminal:
+        return None
+    copy = agent_pb2.Resource()
+    copy.CopyFrom(resource)
+    kept = fit(copy, _KEPT_BYTES)
+    return kept.SerializeToString() if kept.phase == resource.phase else None
+
+
+def _last_known(record: _Record, error: ConnectorError) -> agent_pb2.Resource:
+    """Return the last word, or the last known phase, and say that it is no more than that.
+
+    Raises:
+        ConnectorError: `error`, where the job has succeeded with outputs that are not known: without them the engine would
+            go on as if there were none.
+    """
+    if record.resource is not None:
+        return agent_pb2.Resource.FromString(record.resource)
+    if record.is_terminal:
+        raise error
     phase = Phase.RUNNING if record.phase is None else Phase(record.phase)
     known = "no phase was known, so RUNNING is assumed" if record.phase is None else "this is the last known phase"
-    text = f"the job's state could not be read ({record.failures} times in a row), and {known}: {_described(error)}"
+    times = f" ({record.failures} times in a row)" if record.failures else ""
+    text = f"the job's state could not be read{times}, and {known}: {_described(error)}"
     return agent_pb2.Resource(phase=phase.value, message=cut_text(text, 2048))
 
 
@@ -288,6 +342,10 @@ def _first_pause(error: BaseException) -> float:
 
 def _asked_for(error: BaseException | None) -> float:
     return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
+
+
+def _recent_bytes(recent: _Recent) -> int:
+    return recent[1].ByteSize() + 1000  # what Python keeps around it, roughly
 
 
 class _StopBefore(stop_base):

@@ -1,0 +1,215 @@
+"""Whose turn it is to start an attempt's job, what came of it, and whether anybody was told.
+
+There is one record for each attempt. Whoever adds it may create; whoever is about to answer it, or to delete its job,
+replaces it first. So of two hosts one creates, and a job is never answered by one and deleted by the other.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Self
+
+from connector_core.errors import MemoryUnavailableError, TransientError
+from connector_core.jobs.memory import Memory
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 0.05
+_LATER_HAS_BEGUN = "a later attempt of this task has begun, and this one is given up"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is remembered of an attempt: claimed by whom; when done, its resource meta and what was made of that.
+
+    A doomed one is being deleted, or gone when it has no resource meta any more.
+    """
+
+    owner: str
+    resource_meta: bytes | None = None
+    is_answered: bool = False
+    is_doomed: bool = False
+
+    def encode(self) -> bytes:
+        meta = None if self.resource_meta is None else base64.b64encode(self.resource_meta).decode()
+        return json.dumps([self.owner, meta, self.is_answered, self.is_doomed]).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        owner, meta, is_answered, is_doomed = json.loads(data.decode())
+        return cls(owner, None if meta is None else base64.b64decode(meta), is_answered, is_doomed)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An attempt's resource meta, and the record that it stands in; `None` where that could not be written."""
+
+    resource_meta: bytes
+    data: bytes | None
+
+
+class Claims:
+    """The records of all attempts, in a memory.
+
+    Args:
+        memory: keeps them.
+        owner: names this host, and this life of it, in a shared memory.
+        seconds: how long what was done is remembered.
+    """
+
+    def __init__(self, memory: Memory, owner: str, seconds: float) -> None:
+        self._memory = memory
+        self._owner = owner
+        self._seconds = seconds
+        self._claim = _Record(owner).encode()
+
+    async def claim(self, attempt: str, lease: float) -> Done | None:
+        """Become the one who creates, for so long; or return what somebody else has created, once he has.
+
+        Raises:
+            TransientError: this attempt is over, or the memory cannot be reached.
+        """
+        while not await self._memory.add(_key(attempt), self._claim, lease):
+            if (data := await self._memory.get(_key(attempt))) is None:
+                continue
+            record = _Record.decode(data)
+            if record.resource_meta is not None:
+                if record.is_doomed:
+                    raise TransientError(
+                        "what this attempt started is being deleted, since nobody was answered in time"
+                    )
+                return Done(record.resource_meta, data)
+            if await self._memory.get(_later(attempt)) is not None:
+                raise TransientError(_LATER_HAS_BEGUN)
+            if self._is_free(record):
+                if await self._memory.replace(_key(attempt), data, self._claim, lease):
+                    return None
+                continue
+            await asyncio.sleep(_LOOK_AGAIN)
+        return None
+
+    def _is_free(self, record: _Record) -> bool:
+        """Whether nobody is at work on an attempt that has no job.
+
+        A claim of this life is one whose answer was lost on the way; one of an earlier life cannot tell how it ended.
+        """
+        return record.is_doomed or not self._memory.is_shared or record.owner == self._owner
+
+    @asynccontextmanager
+    async def held(self, attempt: str, lease: float) -> AsyncIterator[None]:
+        """Renew a claim until the block ends, since one connector may be allowed more time than others."""
+        renewing = asyncio.create_task(self._renew(attempt, lease))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, attempt: str, lease: float) -> None:
+        while True:
+            await asyncio.sleep(lease / 3)
+            try:
+                if not await self._memory.replace(_key(attempt), self._claim, self._claim, lease):
+                    return
+            except MemoryUnavailableError as error:
+                _log.warning("a claim could not be renewed: %s", error)
+
+    async def let_go(self, attempt: str) -> None:
+        """Give a claim back: the create has failed, and may be begun anew."""
+        try:
+            if await self._memory.get(_key(attempt)) == self._claim:
+                await self._memory.remove(_key(attempt))
+        except MemoryUnavailableError as error:
+            _log.warning("a claim could not be given back, and lapses by itself: %s", error)
+
+    async def keep(self, attempt: str, resource_meta: bytes) -> Done:
+        """Remember what was created, in place of the claim.
+
+        Another host may have begun the attempt meanwhile, if the memory has lost the claim. If it is done, what it created
+        is returned instead.
+
+        Raises:
+            TransientError: it is still under way.
+        """
+        data = _Record(self._owner, resource_meta).encode()
+        try:
+            kept = await self._memory.replace(_key(attempt), self._claim, data, self._seconds)
+            if kept or await self._memory.add(_key(attempt), data, self._seconds):
+                return Done(resource_meta, data)
+            found = await self._memory.get(_key(attempt))
+        except MemoryUnavailableError as error:
+            # The job runs. To refuse the answer now would lose it.
+            _log.warning("a job was created that will not be known again when its create is repeated: %s", error)
+            return Done(resource_meta, None)
+        record = _Record.decode(found or self._claim)
+        if record.resource_meta is None:
+            raise TransientError("another host has begun this attempt as well; its answer is the one that counts")
+        return Done(record.resource_meta, found)
+
+    async def answer(self, attempt: str, done: Done) -> None:
+        """Remember that the answer goes out: from now on only DeleteTask deletes this job.
+
+        Raises:
+            TransientError: it is being deleted, or another job counts.
+            MemoryUnavailableError: it could not be remembered; not where it could not be from the beginning.
+        """
+        answered = _Record(self._owner, done.resource_meta, is_answered=True).encode()
+        data = done.data
+        while not await self._written(attempt, data, answered):
+            data = await self._memory.get(_key(attempt))
+            record = _Record.decode(data or self._claim)
+            if record.is_doomed or record.resource_meta not in {None, done.resource_meta}:
+                raise TransientError(_LATER_HAS_BEGUN)
+            if record.is_answered:
+                return
+
+    async def _written(self, attempt: str, data: bytes | None, new: bytes) -> bool:
+        if data is None:
+            return await self._memory.add(_key(attempt), new, self._seconds)
+        return await self._memory.replace(_key(attempt), data, new, self._seconds)
+
+    async def later_job(self, attempt: str) -> bytes | None:
+        """Return the job of the later attempt that has asked for this one's end: empty where it has none."""
+        return await self._memory.get(_later(attempt))
+
+    async def doom(self, attempt: str, later: bytes | None = None) -> bytes | None:
+        """Return the resource meta of a job that nobody was told about, which is to be deleted now; `None` if there is none.
+
+        Args:
+            attempt: whose job.
+            later: the job of the later attempt that has begun (empty where it has none), for whoever still has this one
+                under way; a job that both attempts share is no orphan.
+        """
+        data = await self._memory.get(_key(attempt))
+        if data is not None and later is not None and _Record.decode(data).resource_meta is None:
+            await self._memory.put(_later(attempt), later, self._seconds)
+            data = await self._memory.get(_key(attempt))  # it may have ended just now
+        if data is None:
+            return None
+        record = _Record.decode(data)
+        if record.resource_meta is None or record.is_answered:
+            return None
+        if record.resource_meta == later:
+            await self._memory.remove(_key(attempt))
+            return None
+        if record.is_doomed and record.owner == self._owner:
+            return None  # it is being deleted
+        doomed = replace(record, owner=self._owner, is_doomed=True).encode()
+        if not await self._memory.replace(_key(attempt), data, doomed, self._seconds):
+            return None  # it is being answered, or deleted by somebody else
+        return record.resource_meta
+
+    async def gone(self, attempt: str) -> None:
+        """Remember that a doomed job is gone: who is about to answer it must not take it for forgotten."""
+        await self._memory.put(_key(attempt), _Record(self._owner, is_doomed=True).encode(), self._seconds)
+
+
+def _key(attempt: str) -> str:
+    return f"create/{attempt}"
+
+
+def _later(attempt: str) -> str:
+    return f"later/{attempt}"
