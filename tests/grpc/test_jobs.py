@@ -1,10 +1,11 @@
 """`AsyncAgentService` over the wire: jobs are created, polled and deleted."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from flyteidl.admin import agent_pb2
 from flyteidl.core.execution_pb2 import TaskExecution
 from flyteidl.core.tasks_pb2 import TaskTemplate
@@ -100,11 +101,20 @@ async def about_the_job(host: RunningServer, operation: str, meta: bytes) -> Any
     return await calls[operation]()
 
 
+@pytest_asyncio.fixture(loop_scope="class", scope="class")
+async def host() -> AsyncIterator[RunningServer]:
+    """A host for the tests of one class, with a connector that has every operation."""
+
+    def get_logs(resource_meta: JobMeta) -> list[str]:
+        return [resource_meta.job_id]
+
+    async with running_server(Jobs(get_metrics=lambda resource_meta: [], get_logs=get_logs)) as host:
+        yield host
+
+
+@pytest.mark.asyncio(loop_scope="class")
 @pytest.mark.parametrize("operation", ["get", "delete", "get_metrics", "get_logs"])
 class TestResourceMetas:
-    def connector(self) -> Jobs:
-        return Jobs(get_metrics=lambda resource_meta: [], get_logs=lambda resource_meta: [resource_meta.job_id])
-
     @pytest.mark.parametrize(
         ("meta", "culprit"),
         [
@@ -118,10 +128,9 @@ class TestResourceMetas:
         ids=["wrong type", "null", "missing", "empty", "garbage", "no object"],
     )
     async def test_a_malformed_one_is_an_invalid_argument_that_names_the_field(
-        self, operation: str, meta: bytes, culprit: str
+        self, host: RunningServer, operation: str, meta: bytes, culprit: str
     ) -> None:
-        async with running_server(self.connector()) as host:
-            error = await refusal(about_the_job(host, operation, meta))
+        error = await refusal(about_the_job(host, operation, meta))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert culprit in details_of(error)
         assert "plugin 'test-job connector'" in details_of(error)
@@ -132,9 +141,10 @@ class TestResourceMetas:
         [b'{"job_id": "7", "cluster": "main", "invented": {"later": 1}}', b'{"job_id": "7"}'],
         ids=["an extra field", "a field with a default left out"],
     )
-    async def test_older_and_newer_writers_are_understood(self, operation: str, meta: bytes) -> None:
-        async with running_server(self.connector()) as host:
-            await about_the_job(host, operation, meta)
+    async def test_older_and_newer_writers_are_understood(
+        self, host: RunningServer, operation: str, meta: bytes
+    ) -> None:
+        await about_the_job(host, operation, meta)
 
 
 def raising(error: BaseException) -> Any:
