@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from connector_core.errors import ConnectorError
 from connector_core.invocation import Invoker
@@ -34,7 +34,13 @@ class Lifecycle:
         self._timeout = timeout
         self._backoff = backoff
         self._started: list[RegisteredConnector] = []
+        self._not_started: dict[RegisteredConnector, ConnectorError] = {}
         self._retries: set[asyncio.Task[None]] = set()
+
+    @property
+    def not_started(self) -> Mapping[RegisteredConnector, ConnectorError]:
+        """The connectors whose `start()` has failed and not succeeded since, with its last error."""
+        return self._not_started
 
     async def start(self, connectors: Iterable[RegisteredConnector]) -> dict[RegisteredConnector, ConnectorError]:
         """Start all connectors at once; return those that failed, which are tried again from now on."""
@@ -62,6 +68,7 @@ class Lifecycle:
                 await self._invoker.invoke(connector, "start", {}, self._timeout)
         except ConnectorError as error:
             gauge.set(0)
+            self._not_started[connector] = error
             self._invoker.hold(connector, f"connector {connector.name!r} could not be started: {error}")
             _log.warning(
                 "plugin %s: connector %s could not be started and will be tried again: %s",
@@ -72,6 +79,7 @@ class Lifecycle:
             )
             return error
         self._started.append(connector)
+        self._not_started.pop(connector, None)
         self._invoker.release(connector)
         gauge.set(1)
         return None

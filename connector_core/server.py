@@ -13,7 +13,7 @@ from flyteidl.service import agent_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
-from connector_core.http import MetricsServer
+from connector_core.http import GatewayOptions, HttpFace, HttpServer, ServedCalls, reasons_not_ready
 from connector_core.invocation import CallLimits, Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
@@ -91,7 +91,6 @@ class ConnectorServer:
         self.metrics = Metrics()
         self.port = settings.port
         self.http_port = settings.http_port
-        self.not_started: Mapping[RegisteredConnector, ConnectorError] = {}
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
@@ -104,10 +103,18 @@ class ConnectorServer:
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         self._health = HealthService()
         self._grpc: grpc.aio.Server | None = None
-        self._http: MetricsServer | None = None
+        self._http: HttpServer | None = None
+        self._gateway = GatewayOptions.of(settings)
+        self._calls: ServedCalls | None = None
+        self._is_draining = False
+
+    @property
+    def not_started(self) -> Mapping[RegisteredConnector, ConnectorError]:
+        """The connectors that have not started (yet), each with the reason."""
+        return self._lifecycle.not_started
 
     async def start(self) -> None:
-        """Start the connectors, then listen, then say SERVING.
+        """Start the connectors, take both ports, serve gRPC, say SERVING, then serve HTTP.
 
         Raises:
             PluginLoadError: a required plugin's connector could not be started.
@@ -116,37 +123,47 @@ class ConnectorServer:
         _show_plugins(self.metrics, self.plugins)
         try:
             await self._start_connectors()
-            self._http = MetricsServer(self.metrics.registry, self.settings.host, self.settings.http_port)
-            self.http_port = self._http.port
-            await self._listen()
+            http = self._http = HttpServer(self.settings.host, self.settings.http_port)
+            self.http_port = http.port
+            calls = await self._listen()
         except BaseException:
             await self.stop(grace=0)
             raise
         for service in ("", *SERVICE_NAMES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        face = HttpFace(self.metrics.registry, calls, self.not_ready, self._gateway)
+        http.start(partial(_make_app, face), loop_factory(self.settings.loop))
+
+    def not_ready(self) -> list[str]:
+        """Say why this host should get no calls now; nothing, where it should."""
+        return reasons_not_ready(self.settings, self.plugins, self.not_started, self._is_draining)
 
     async def stop(self, grace: float | None = None) -> None:
         """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors."""
+        self._is_draining = True
         await self._health.drain()
-        if self._grpc is not None:
-            await self._grpc.stop(self.settings.grace if grace is None else grace)
+        await self._drain(self.settings.grace if grace is None else grace)
         await self._jobs.close(_CLOSE_TIMEOUT)
         with contextlib.suppress(TimeoutError):  # the invoker names what hangs
             await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
         await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
         if self._http is not None:
-            await asyncio.to_thread(self._http.close)
+            await asyncio.to_thread(self._http.close, _CLOSE_TIMEOUT)
+
+    async def _drain(self, grace: float) -> None:
+        if self._grpc is not None and self._calls is not None:
+            await asyncio.gather(self._grpc.stop(grace), self._calls.drain(grace))
 
     async def _start_connectors(self) -> None:
-        self.not_started = await self._lifecycle.start(self.registry)
-        for connector, error in self.not_started.items():
+        failed = await self._lifecycle.start(self.registry)
+        for connector, error in failed.items():
             if self.settings.strict or connector.plugin.name in self.settings.require:
                 raise PluginLoadError(
                     f"plugin {connector.plugin} is required, but its connector {connector.name!r} "
                     f"could not be started: {error}"
                 )
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> ServedCalls:
         server = grpc.aio.server(options=self._options())
         services = {
             "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, self.metrics),
@@ -159,6 +176,8 @@ class ConnectorServer:
         self.port = self._bind(server)
         await server.start()
         self._grpc = server
+        self._calls = ServedCalls(services)
+        return self._calls
 
     def _bind(self, server: grpc.aio.Server) -> int:
         host, port = self.settings.host, self.settings.port
@@ -208,6 +227,13 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     if not draining.done():
         await server.stop(grace=0)
     await draining
+
+
+def _make_app(face: HttpFace) -> Any:
+    """Called in the thread that serves HTTP: importing this takes as long as all else, and nobody waits for it."""
+    from connector_core.http.app import make_app
+
+    return make_app(face)
 
 
 def _enable_reflection(server: grpc.aio.Server) -> None:

@@ -1,5 +1,11 @@
-"""The HTTP face: metrics."""
+"""The HTTP face: metrics, health and the protocol as JSON.
 
-from connector_core.http.metrics_server import MetricsServer
+What is imported from here is light. Starlette and uvicorn are imported in the thread that serves HTTP, once gRPC serves.
+"""
 
-__all__ = ["MetricsServer"]
+from connector_core.http.calls import ServedCalls
+from connector_core.http.face import GatewayOptions, HttpFace
+from connector_core.http.listening import HttpServer
+from connector_core.http.readiness import reasons_not_ready
+
+__all__ = ["GatewayOptions", "HttpFace", "HttpServer", "ServedCalls", "reasons_not_ready"]

@@ -1,10 +1,12 @@
 """The kinds of values that settings have, as they may be written on a command line, in a variable and in a file."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from connector_core.errors import SettingsError
 from connector_core.task import TaskCategory
 
 
@@ -35,3 +37,15 @@ Preferences = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs),
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+
+
+def lines_of(file: Path, setting: str) -> list[str]:
+    """Return the lines of a file of keys or tokens, without blank ones.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting} {file} cannot be read: {error}") from None

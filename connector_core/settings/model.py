@@ -1,6 +1,8 @@
 """All settings of a host, with the order of the places that they come from."""
 
 import json
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -12,8 +14,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from connector_core.settings.kinds import Count, Names, Port, Preferences, Seconds
+from connector_core.errors import SettingsError
+from connector_core.settings.kinds import Count, Names, Port, Preferences, Seconds, lines_of
 from connector_core.settings.sections import (
+    MIN_KEY_CHARACTERS,
     BatchSettings,
     DeadlineSettings,
     LimitSettings,
@@ -24,6 +28,7 @@ from connector_core.settings.sections import (
 )
 
 ENV_PREFIX = "CONNECTOR_HOST__"
+_TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)
 FROM_FILE = "__file__"
 """The argument of `Settings` that carries what stood in the file."""
 
@@ -37,7 +42,20 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 opens the host to the network.")
     port: Port = Field(8000, description="The gRPC port; 0 takes a free one.")
-    http_port: Port = Field(9090, description="The HTTP port of /metrics; 0 takes a free one.")
+    http_port: Port = Field(9090, description="The HTTP port: metrics, health, JSON gateway; 0 takes a free one.")
+    gateway: Literal["metadata", "tasks"] = Field(
+        "metadata",
+        description="What of the protocol is served as JSON on the HTTP port: `metadata`, which connectors there are; "
+        "`tasks`, to start, read and cancel jobs as well.",
+    )
+    gateway_token_file: Path | None = Field(
+        None,
+        description="A file with a token in each line (16 characters or more): callers of `gateway = tasks` bring one of them.",
+    )
+    gateway_hosts: Names = Field(
+        (),
+        description="Names that callers of `gateway = tasks` may use for this host, besides localhost and its addresses.",
+    )
     workers: Count = Field(10, description="Threads for blocking code, for each connector.")
     queue: Annotated[int, Field(ge=0)] = Field(
         1000, description="Calls of one connector that may wait for a thread before further ones are refused."
@@ -97,6 +115,29 @@ class Settings(BaseSettings):
     plugins: dict[str, dict[str, Any]] = Field(
         {}, description="Each plugin's own section, `[plugins.NAME]`, for the plugin to validate."
     )
+
+    def gateway_tokens(self) -> tuple[bytes, ...]:
+        """Return the tokens of callers that may run tasks over HTTP; none, where that is off.
+
+        Raises:
+            SettingsError: it is on without a file of tokens, or with one that has none, or a bad one.
+        """
+        if self.gateway != "tasks":
+            return ()
+        if self.gateway_token_file is None:
+            raise SettingsError(
+                'gateway is "tasks", which lets callers start jobs over HTTP: name a file with a token in each line '
+                "by gateway_token_file (to make one: openssl rand -hex 32 > token)"
+            )
+        tokens = lines_of(self.gateway_token_file, "gateway_token_file")
+        if not tokens:
+            raise SettingsError(f"gateway_token_file {self.gateway_token_file} has no token")
+        if not all(len(token) >= MIN_KEY_CHARACTERS and _TOKEN.fullmatch(token) for token in tokens):
+            raise SettingsError(
+                f"a token in gateway_token_file {self.gateway_token_file} is shorter than {MIN_KEY_CHARACTERS} characters, "
+                "or has others than letters, digits and -._~+/="
+            )
+        return tuple(token.encode() for token in tokens)
 
     @classmethod
     def settings_customise_sources(

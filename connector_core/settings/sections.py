@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 
 from connector_core.errors import SettingsError
 from connector_core.secrets import SecretSource
-from connector_core.settings.kinds import Count, Seconds, split
+from connector_core.settings.kinds import Count, Seconds, lines_of, split
 
 MIN_KEY_CHARACTERS = 16
 
@@ -113,10 +113,7 @@ class SigningSettings(Section):
         """
         texts = [key.get_secret_value() for key in self.keys]
         if self.keys_file is not None:
-            try:
-                texts += [line.strip() for line in self.keys_file.read_text().splitlines() if line.strip()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"signing.keys_file {self.keys_file} cannot be read: {error}") from None
+            texts += lines_of(self.keys_file, "signing.keys_file")
             if not texts:
                 raise SettingsError(f"signing.keys_file {self.keys_file} has no key")
         if any(len(text) < MIN_KEY_CHARACTERS for text in texts):

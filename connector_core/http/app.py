@@ -1,0 +1,36 @@
+"""The HTTP app: which path is answered by what."""
+
+from flyteidl.service import agent_pb2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from connector_core.http.face import HttpFace
+from connector_core.http.gateway import Gateway, derive_routes, describe
+from connector_core.http.probes import Probes
+from connector_core.http.scrapes import metrics_route
+
+SERVICES = agent_pb2.DESCRIPTOR.services_by_name
+
+
+def make_app(face: HttpFace) -> Starlette:
+    """Put the app together."""
+    probes = Probes(face.calls, face.not_ready)
+    derived = derive_routes(SERVICES.values())
+    gateway = Gateway(derived, face.calls, face.gateway)
+    shown: list[bytes] = []
+
+    async def openapi(_request: Request) -> Response:
+        if not shown:  # made when it is first asked for: few hosts are
+            shown.append(describe(gateway.served))
+        return Response(shown[0], media_type="application/json")
+
+    routes: list[BaseRoute] = [
+        metrics_route(face.metrics),
+        Route("/healthz", probes.alive),
+        Route("/readyz", probes.ready),
+        Route("/openapi.json", openapi),
+    ]
+    routes += [Mount(f"/{prefix}", gateway) for prefix in sorted({route.template.prefix for route in derived})]
+    return Starlette(routes=routes)

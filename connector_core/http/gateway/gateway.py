@@ -1,0 +1,174 @@
+"""Requests of the derived routes: checked, turned into calls of the servicers, and answered."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from grpc import StatusCode
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from connector_core.http.calls import CallFailed, ServedCalls
+from connector_core.http.face import GatewayOptions
+from connector_core.http.gateway.guard import Guard, check_content_type
+from connector_core.http.gateway.routes import Route, find
+from connector_core.http.gateway.statuses import Refused, encoded, http_status, malformed, status_json
+from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
+
+TIMEOUT_HEADER = "grpc-timeout"
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_SECONDS = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_JSON = b"application/json"
+_JSON_LINES = b"application/x-ndjson"
+_OFF = (
+    "tasks are not served over HTTP here: start the host with --gateway tasks and a --gateway-token-file, "
+    "or call it over gRPC"
+)
+
+
+class Gateway:
+    """An ASGI application.
+
+    Args:
+        routes: what the protocol's options name.
+        calls: the servicers.
+        options: what is served, and to whom.
+    """
+
+    def __init__(self, routes: Sequence[Route], calls: ServedCalls, options: GatewayOptions) -> None:
+        self._routes = routes
+        self._calls = calls
+        self._options = options
+        self._guard = Guard(options)
+
+    @property
+    def served(self) -> list[Route]:
+        """The routes that are on."""
+        return [route for route in self._routes if self._options.with_tasks or not route.is_about_tasks]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; a client that goes away cancels its call, as over gRPC."""
+        try:
+            route, request, timeout = await self._read(scope, receive)
+            answer = self._answer_stream if route.method.server_streaming else self._answer
+            await _unless_gone(receive, answer(route, request, timeout, send))
+        except CallFailed as failure:
+            await _send_failure(send, failure)
+        except _GoneError:
+            return
+
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[Route, Any, float | None]:
+        route, bound = find(self._routes, scope["method"], scope["raw_path"])
+        headers = Headers(scope=scope)
+        if route.is_about_tasks:
+            if not self._options.with_tasks:
+                raise Refused(404, StatusCode.NOT_FOUND, _OFF)
+            self._guard.check(headers, scope["server"][0])
+        timeout = _timeout(headers)
+        body = b""
+        if route.body:
+            check_content_type(headers, is_stream=route.method.client_streaming)
+            body = await _read_body(headers, receive, self._options.max_body_bytes)
+        if route.method.client_streaming:
+            return route, stream_request(route, body), timeout
+        return route, unary_request(route, bound, scope["query_string"], body), timeout
+
+    async def _answer(self, route: Route, request: bytes, timeout: float | None, send: Send) -> None:
+        raw = await self._calls.unary(route.method, request, timeout)
+        await _send(send, 200, encoded(answer_json(route.method.output_type, raw)))
+
+    async def _answer_stream(
+        self, route: Route, request: bytes | list[bytes], timeout: float | None, send: Send
+    ) -> None:
+        """Send a line for each message: `{"result": MESSAGE}`, and where it ends otherwise than OK, `{"error": STATUS}`.
+
+        The first one decides on the HTTP status.
+        """
+        async with aclosing(self._calls.stream(route.method, request, timeout)) as answers:
+            line = await _next_line(route, answers)
+            await send(_start(200, _JSON_LINES))
+            while line:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+                try:
+                    line = await _next_line(route, answers)
+                except CallFailed as failure:
+                    error = encoded({"error": status_json(failure)}) + b"\n"
+                    await send({"type": "http.response.body", "body": error, "more_body": True})
+                    break
+            await send({"type": "http.response.body", "body": b""})
+
+
+class _GoneError(Exception):
+    """The client has gone before it had sent its request."""
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    answering = asyncio.create_task(work)
+    gone = asyncio.create_task(_until_gone(receive))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        answering.cancel()
+        gone.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
+    if not answering.cancelled():
+        answering.result()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    refusal = Refused(
+        413, StatusCode.RESOURCE_EXHAUSTED, f"the body is larger than {limit:,} bytes (setting: max_request_bytes)"
+    )
+    if int(headers.get("content-length", "0")) > limit:
+        raise refusal
+    body = bytearray()
+    is_complete = False
+    while not is_complete:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise refusal
+        is_complete = not message.get("more_body", False)
+    return bytes(body)
+
+
+def _timeout(headers: Headers) -> float | None:
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    found = _TIMEOUT.fullmatch(text)
+    if found is None:
+        raise malformed(f"Grpc-Timeout is {text[:50]!r}; write up to eight digits and one of H, M, S, m, u, n: 5S")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+async def _next_line(route: Route, answers: AsyncIterator[bytes]) -> bytes:
+    """Return the next line, nothing at the end."""
+    raw = await anext(answers, None)
+    return b"" if raw is None else encoded({"result": answer_json(route.method.output_type, raw)}) + b"\n"
+
+
+def _start(status: int, content_type: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Message:
+    common = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+    return {"type": "http.response.start", "status": status, "headers": [*common, *headers]}
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send(_start(status, _JSON, [length, *headers]))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_failure(send: Send, failure: CallFailed) -> None:
+    more = failure.headers if isinstance(failure, Refused) else {}
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in more.items()]
+    await _send(send, http_status(failure), encoded(status_json(failure)), headers)

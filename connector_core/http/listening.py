@@ -1,0 +1,80 @@
+"""The HTTP port: taken at start-up, so that a busy one is found before anything serves; served later, in a thread."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from connector_core.errors import AddressInUseError
+
+_log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+"""An ASGI application."""
+
+
+class HttpServer:
+    """Holds the HTTP port from its making until `close`; connections wait in its queue until `start`.
+
+    Raises:
+        AddressInUseError: the port cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._socket = _bind(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._asked_to_stop = asyncio.Event()
+
+    def start(self, make_app: Callable[[], App], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """Begin to serve in a thread, which imports what that takes; `make_app` is called there."""
+        self._loop = new_loop()
+        self._thread = threading.Thread(target=self._run, args=(make_app, self._loop), name="http", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Stop listening, and wait up to `timeout` seconds for the thread to end; answers under way have one second."""
+        if self._thread is None or self._loop is None:
+            self._socket.close()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended before
+            self._loop.call_soon_threadsafe(self._asked_to_stop.set)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            _log.warning("the thread that serves HTTP did not end within %g s and was left behind", timeout)
+
+    def _run(self, make_app: Callable[[], App], loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            from connector_core.http.serving import serve
+
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve(make_app(), self._socket, self._asked_to_stop))
+        except BaseException:
+            _log.critical("the HTTP port %d is not served: the host has a bug", self.port, exc_info=True)
+            raise
+        finally:
+            loop.close()
+            self._socket.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # Like gRPC's, a socket on [::] also takes IPv4.
+        is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, backlog=128, dualstack_ipv6=is_dual)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(
+                f"the HTTP port {shown} is taken by another process: stop it, or choose another with --http-port"
+            ) from None
+        raise AddressInUseError(
+            f"the HTTP port {shown} cannot be bound: choose with --http-port and --host ({error})"
+        ) from None
