@@ -78,13 +78,15 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
     place.enter(operation)
     token = POOL_OF_CALL.set(place.pool)
     deadline = asyncio.timeout_at(end)
+    task = asyncio.current_task()
+    if task is not None:  # it is the host's own, but whoever looks for the culprit of a stall wants another name
+        task.set_name(place.task_name(operation))
     try:
         async with deadline:
             return await work()
     except BaseException as error:
         if isinstance(error, TimeoutError) and deadline.expired():
             raise too_late(place.connector, operation) from None
-        task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
         translated = translate(error, place.connector, operation)

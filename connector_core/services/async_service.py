@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.errors import IllegalAnswerError
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
     Metrics,
@@ -13,12 +14,15 @@ from connector_core.metrics import (
     get_metrics_operation,
     get_operation,
 )
-from connector_core.registry import ConnectorRegistry
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.resource import LogPage
 from connector_core.services.arguments import create_arguments, logs_arguments, metrics_arguments
 from connector_core.services.decoding import category_of, decode, find_by_template
 from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
 from connector_core.task import Attempt
+
+MAX_TOKEN_LENGTH = 64 * 1024
+"""Letters of a token; clients send it back in a request."""
 
 
 class AsyncConnectorService:
@@ -75,8 +79,20 @@ class AsyncConnectorService:
         arguments = logs_arguments(message)
         async for pages in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
             for page in pages:
+                _refuse_token(page.token, connector)
                 for answer in _log_messages(page):
                     yield answer.SerializeToString()
+
+
+def _refuse_token(token: str, connector: RegisteredConnector) -> None:
+    """Refuse a token that no client could send back, as it is or at all."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        problem = f"a token of {len(token):,} characters, where {MAX_TOKEN_LENGTH:,} have to find the next page"
+    elif not token.isascii() and token != token.encode(errors="replace").decode():
+        problem = f"the token {token[:100]!r}, which has lone surrogates"
+    else:
+        return
+    raise IllegalAnswerError(f"gave {problem}", plugin=connector.plugin.name, operation="get_logs")
 
 
 def _log_messages(page: LogPage) -> Iterator[agent_pb2.GetTaskLogsResponse]:

@@ -1,6 +1,7 @@
 """What every RPC has around it: metrics, and the way from an error to a status."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import secrets
@@ -8,8 +9,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, Protocol, TypeVar
 
-import grpc
 import grpc.aio
+from grpc import StatusCode
 
 from connector_core.errors import ConnectorError, Fault
 from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics
@@ -94,6 +95,12 @@ class Request:
         left = self.timeout
         self._failed("DEADLINE_EXCEEDED" if left is not None and left <= _CLOCKS_APART else "CANCELLED")
 
+    async def cancelled(self) -> None:
+        """As `cut_short`, or code that ran in place has cancelled its own task: then the client is there, and is told."""
+        self.cut_short()
+        with contextlib.suppress(Exception):  # it has gone, which gRPC's core alone knows
+            await self._context.abort(StatusCode.CANCELLED, "the call was cancelled on the host")
+
     async def failed(self, error: Exception) -> NoReturn:
         """Answer with the status of `error`; the traceback stays in the log."""
         reference = secrets.token_hex(6)
@@ -149,7 +156,7 @@ def record_connector_metrics(
             try:
                 answer = await method(self, raw, request)
             except asyncio.CancelledError:
-                request.cut_short()
+                await request.cancelled()
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
                 await request.failed(error)
@@ -173,7 +180,10 @@ def record_connector_stream(
             try:
                 async for answer in method(self, raw, request):
                     yield answer
-            except (asyncio.CancelledError, GeneratorExit):
+            except asyncio.CancelledError:
+                await request.cancelled()
+                raise
+            except GeneratorExit:
                 request.cut_short()
                 raise
             except Exception as error:  # noqa: BLE001 - as above

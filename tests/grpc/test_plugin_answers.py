@@ -1,16 +1,27 @@
 """A plugin's wrong, endless or tampering answers cost the call that they are for, and nothing else."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
+from flyteidl.admin.agent_pb2 import LogLine, TaskExecutionMetadata
 from flyteidl.admin.agent_pb2 import Resource as FlyteResource
 from flyteidl.core.execution_pb2 import TaskExecution
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from connector_core import LogPage, Phase, Resource
-from tests.fakes import Answers, JobMeta, Jobs
+from connector_core import LogLink, LogPage, Phase, Resource, TransientError
+from connector_core.connector import ConnectorBase
+from connector_core.literals import to_python_map
+from connector_core.testing import RunningServer
+from tests.fakes import Answers, Gate, JobMeta, Jobs, happens
 from tests.support.faults import failure, host_of, read_logs
 from tests.support.rpc import details_of
 
@@ -130,3 +141,181 @@ async def test_what_are_no_metrics_is_a_clear_failure(answer: Any) -> None:
         error = await failure(host.get_metrics("bad", JOB))
     assert error.code() is INTERNAL
     assert "get_metrics()" in details_of(error)
+
+
+# 50 MB, to a client that receives what the engine does: 4 MiB
+
+LONG = "x" * 50 * MB
+
+
+@asynccontextmanager
+async def as_the_engine(*connectors: ConnectorBase) -> AsyncIterator[RunningServer]:
+    """Serve connectors, and call them through a channel with gRPC's own limits."""
+    async with host_of(*connectors) as host, grpc.aio.insecure_channel(host.address) as channel:
+        yield RunningServer(host.server, channel)
+
+
+async def test_50_mb_of_outputs_are_a_failed_job_that_says_why() -> None:
+    method = returning(Resource(Phase.SUCCEEDED, outputs={"x": LONG}))
+    async with as_the_engine(Jobs("bad", get=method), Answers("bad_do", do=method)) as host:
+        for resource in (await host.get("bad", JOB), await host.execute("bad_do")):
+            assert Phase(resource.phase) is Phase.FAILED
+            assert "the outputs make an answer of 50,000,0" in resource.message
+            assert resource.agent_error.code == "OutputsTooLarge"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        Resource(Phase.SUCCEEDED, message=LONG),
+        Resource(Phase.SUCCEEDED, custom_info={"x": LONG}),
+        Resource(Phase.SUCCEEDED, log_links=[LogLink("log", LONG)]),
+        Resource(Phase.SUCCEEDED, log_links=[LogLink("log", LONG[:100])] * 300_000),
+        Resource(Phase.SUCCEEDED, error_code=LONG),
+    ],
+    ids=["message", "custom info", "a log link", "log links", "error code"],
+)
+async def test_50_mb_beside_the_outputs_cost_the_job_nothing(resource: Resource) -> None:
+    method = returning(resource)
+    async with as_the_engine(Jobs("bad", get=method), Answers("bad_do", do=method)) as host:
+        for answer in (await host.get("bad", JOB), await host.execute("bad_do")):
+            assert Phase(answer.phase) is Phase.SUCCEEDED
+
+
+async def test_a_resource_meta_of_50_mb_is_a_failed_job_and_the_job_itself_is_deleted() -> None:
+    deleted: list[str] = []
+    has_deleted = threading.Event()
+
+    async def create() -> JobMeta:
+        return JobMeta(LONG)
+
+    async def delete(resource_meta: JobMeta) -> None:
+        deleted.append(resource_meta.job_id)
+        has_deleted.set()
+
+    async with as_the_engine(Jobs("bad", create=create, delete=delete)) as host:
+        resource_meta = await host.create("bad")
+        resource = await host.get("bad", resource_meta)
+        await happens(has_deleted)
+    assert Phase(resource.phase) is Phase.FAILED
+    assert "the resource meta takes 50,000,0" in resource.message
+    assert resource.agent_error.code == "ResourceMetaTooLarge"
+    assert [len(job_id) for job_id in deleted] == [len(LONG)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [LONG, [LONG[:MB]] * 50, LogLine(message=LONG), LogPage((LogLine(message=LONG[:1000]),) * 50_000)],
+    ids=["a line", "lines", "a structured line", "structured lines"],
+)
+async def test_50_mb_of_logs_come_in_messages_that_fit(answer: Any) -> None:
+    async with as_the_engine(Jobs("bad", get_logs=returning(answer))) as host:
+        assert await read_logs(host, "bad", JOB)
+
+
+@pytest.mark.parametrize("token", [LONG, "next \udc80"], ids=["50 MB", "lone surrogates"])
+async def test_a_token_that_no_client_could_send_back_is_a_clear_failure(token: str) -> None:
+    page = LogPage(("line",), token=token)
+    async with as_the_engine(Jobs("bad", get_logs=returning(page))) as host:
+        error = await failure(read_logs(host, "bad", JOB))
+    assert error.code() is INTERNAL
+    assert "get_logs()" in details_of(error)
+    assert "token" in details_of(error)
+
+
+async def test_50_mb_of_metrics_are_a_clear_failure() -> None:
+    results = [ExecutionMetricResult(metric=LONG[:MB]) for _ in range(50)]
+    async with as_the_engine(Jobs("bad", get_metrics=returning(results))) as host:
+        error = await failure(host.get_metrics("bad", JOB))
+    assert error.code() is INTERNAL
+    assert "get_metrics()" in details_of(error)
+    assert "50,000," in details_of(error)
+
+
+# What a plugin does to the arguments that it is given, and to what it has answered
+
+
+async def test_a_handle_that_get_has_altered_is_whole_again_at_the_next_try() -> None:
+    seen: list[str] = []
+
+    def get(resource_meta: JobMeta) -> Resource:
+        seen.append(resource_meta.job_id)
+        resource_meta.job_id = "another"
+        if len(seen) == 1:
+            raise TransientError("not yet")
+        return Resource(RUNNING)
+
+    async with host_of(Jobs("bad", get=get)) as host:
+        await host.get("bad", JOB)
+        await host.get("bad", JOB)
+    assert seen == ["1", "1", "1"]
+
+
+async def test_a_list_of_jobs_that_get_many_has_emptied_still_has_an_answer_for_each() -> None:
+    def get_many(resource_metas: list[JobMeta]) -> list[Resource]:
+        answers = [Resource(RUNNING, message=one.job_id) for one in resource_metas]
+        resource_metas.clear()
+        return answers
+
+    async with host_of(Jobs("bad", get_many=get_many)) as host:
+        metas = [JobMeta(str(number)).encode() for number in range(20)]
+        answers = await asyncio.gather(*(host.get("bad", meta) for meta in metas))
+    assert [answer.message for answer in answers] == [str(number) for number in range(20)]
+
+
+async def test_an_attempt_that_rewrites_who_it_is_still_cleans_up_after_the_one_before_it() -> None:
+    gate, deleted, has_deleted = Gate(), [], threading.Event()
+
+    def create(
+        task_template: TaskTemplate,
+        inputs: dict[str, Any],
+        literals: LiteralMap,
+        task_execution_metadata: TaskExecutionMetadata,
+    ) -> JobMeta:
+        attempt = task_execution_metadata.task_execution_id.retry_attempt
+        task_template.Clear()
+        inputs.clear()
+        literals.Clear()
+        task_execution_metadata.task_execution_id.node_execution_id.node_id = "another"
+        task_execution_metadata.task_execution_id.retry_attempt = 99
+        if attempt == 0:
+            gate.block()
+        return JobMeta(f"job of attempt {attempt}")
+
+    def delete(resource_meta: JobMeta) -> None:
+        deleted.append(resource_meta.job_id)
+        has_deleted.set()
+
+    async with host_of(Jobs("bad", create=create, delete=delete)) as host:
+        first = asyncio.create_task(create_attempt(host, 0))
+        await gate.reached()
+        first.cancel()  # its client has gone, and nobody hears of the job
+        gate.open()
+        await gate.passed()
+        second = await create_attempt(host, 1)
+        await happens(has_deleted)
+        assert deleted == ["job of attempt 0"]
+        assert await create_attempt(host, 1) == second  # the engine has lost the answer, and asks once more
+
+
+async def create_attempt(host: RunningServer, attempt: int) -> bytes:
+    metadata = TaskExecutionMetadata()
+    metadata.task_execution_id.node_execution_id.node_id = "n0"
+    metadata.task_execution_id.retry_attempt = attempt
+    return await host.create("bad", {"x": 1}, output_prefix=f"s3://data/n0/{attempt}", task_execution_metadata=metadata)
+
+
+async def test_what_is_altered_after_it_was_answered_is_answered_as_it_was() -> None:
+    outputs = {"x": "as it was"}
+
+    async def get() -> Resource:
+        return Resource(Phase.SUCCEEDED, outputs=outputs)
+
+    connector = Jobs("bad", get=get)
+    async with host_of(connector) as host:
+        for _ in range(2):
+            answer = await host.get("bad", JOB)
+            assert to_python_map(answer.outputs) == {"x": "as it was"}
+            outputs["x"] = "altered"
+            connector.name = connector.task_type_name = "altered"
+        assert "bad connector" in {agent.name for agent in await host.list_connectors()}
