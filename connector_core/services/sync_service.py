@@ -1,17 +1,22 @@
 """`flyteidl.service.SyncAgentService`: a task is answered within one stream."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from connector_core.errors import InvalidRequestError, UnsupportedOperationError
+from connector_core.errors import ConnectorError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
 from connector_core.metrics import Metrics, do_operation
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments
 from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.recording import Request, record_connector_stream
+
+_SENDING_SECONDS = 1.0
+_SENDING_MESSAGES = 4
 
 
 class SyncConnectorService:
@@ -29,9 +34,13 @@ class SyncConnectorService:
         The engine sends both, half-closes, reads one message and cancels. Clients that keep their side open are answered
         too: nothing after the inputs is waited for.
         """
-        header = await _header(raw)
-        connector = find_by_template(self._registry, header, request)
-        _refuse_async(connector)
+        try:
+            header = await _header(raw)
+            connector = find_by_template(self._registry, header, request)
+            _refuse_async(connector)
+        except ConnectorError:
+            await _let_it_send(raw)
+            raise
         inputs = await _inputs(raw, header)
         request.count_input(inputs.ByteSize())
         arguments = create_arguments(header, inputs)
@@ -61,6 +70,15 @@ async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHead
     if declared := sorted(header.template.interface.inputs.variables):
         raise InvalidRequestError(f"the stream ends after the header, but the task takes inputs: {', '.join(declared)}")
     return LiteralMap()
+
+
+async def _let_it_send(raw: AsyncIterator[bytes]) -> None:
+    """Take what a client that will be refused still sends: cut off in the middle of that, it would never learn why."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SENDING_SECONDS):
+            for _ in range(_SENDING_MESSAGES):
+                if await anext(raw, None) is None:
+                    return
 
 
 def _refuse_async(connector: RegisteredConnector) -> None:

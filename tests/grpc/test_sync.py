@@ -199,3 +199,20 @@ async def test_a_client_that_cancels_when_it_has_its_answer_counts_as_a_success(
         labels = {"task_type": "answer", "operation": "do"}
         await eventually(lambda: host.metric("flyte_connector_requests_in_flight", **labels) == 0)
         assert host.metric("flyte_connector_requests_success_total", **labels) == calls
+
+
+async def test_a_client_that_is_refused_while_it_still_sends_learns_why() -> None:
+    """gRPC's clients take a stream that ends under their hands for a failure of their own."""
+    large = inputs(text="x" * 1_000_000)
+    async with running_server(Answers()) as host:
+        for _ in range(20):
+            error = await refusal(collected(stream(host, Message(), large)))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_client_that_is_refused_and_waits_for_the_answer_gets_it() -> None:
+    async with running_server(Answers()) as host:
+        call = host.sync_stub.ExecuteTaskSync()
+        await call.write(Message())
+        error = await refusal(call.read())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
