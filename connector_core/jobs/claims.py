@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from connector_core.errors import MemoryUnavailableError, TransientError
+from connector_core.jobs.limits import cut_text
 from connector_core.jobs.memory import Memory
 
 _log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 0.05
-_LATER_HAS_BEGUN = "a later attempt of this task has begun, and this one is given up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Claims:
                     )
                 return Done(record.resource_meta, data)
             if await self._memory.get(_later(attempt)) is not None:
-                raise TransientError(_LATER_HAS_BEGUN)
+                raise TransientError("a later attempt of this task has begun, and this one is given up")
             if self._is_free(record):
                 if await self._memory.replace(_key(attempt), data, self._claim, lease):
                     return None
@@ -134,18 +134,25 @@ class Claims:
         Raises:
             TransientError: it is still under way.
         """
-        data = _Record(self._owner, resource_meta).encode()
+        data, key = _Record(self._owner, resource_meta).encode(), _key(attempt)
+        found = None
         try:
-            kept = await self._memory.replace(_key(attempt), self._claim, data, self._seconds)
-            if kept or await self._memory.add(_key(attempt), data, self._seconds):
-                return Done(resource_meta, data)
-            found = await self._memory.get(_key(attempt))
+            while found is None:
+                if await self._memory.replace(key, self._claim, data, self._seconds):
+                    return Done(resource_meta, data)
+                if await self._memory.add(key, data, self._seconds):
+                    return Done(resource_meta, data)
+                found = await self._memory.get(key)
         except MemoryUnavailableError as error:
             # The job runs. To refuse the answer now would lose it.
             _log.warning("a job was created that will not be known again when its create is repeated: %s", error)
             return Done(resource_meta, None)
-        record = _Record.decode(found or self._claim)
+        record = _Record.decode(found)
         if record.resource_meta is None:
+            shown = cut_text(resource_meta.decode(errors="backslashreplace"), 1000)
+            _log.error(
+                "two hosts had one attempt under way; unless both got the same job, this one is left over: %s", shown
+            )
             raise TransientError("another host has begun this attempt as well; its answer is the one that counts")
         return Done(record.resource_meta, found)
 
@@ -162,7 +169,9 @@ class Claims:
             data = await self._memory.get(_key(attempt))
             record = _Record.decode(data or self._claim)
             if record.is_doomed or record.resource_meta not in {None, done.resource_meta}:
-                raise TransientError(_LATER_HAS_BEGUN)
+                raise TransientError(
+                    "this attempt was given up while it was being answered: a later one has begun, or another host's counts"
+                )
             if record.is_answered:
                 return
 

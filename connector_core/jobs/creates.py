@@ -8,7 +8,7 @@ again; and what was started for an attempt that nobody ever got an answer about 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,21 +109,30 @@ class Creates:
             running = self._running[name] = asyncio.create_task(self._create_once(connector, arguments, attempt, name))
             running.add_done_callback(lambda _done: self._running.pop(name, None))
             running.add_done_callback(_retrieve)
+        outcome = await self._wait(connector, running, timeout)
+        await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and has not been answered
+        await self._answer(name, outcome)
+        return outcome.created
+
+    async def _wait(
+        self, connector: RegisteredConnector, running: asyncio.Task[_Outcome], timeout: float | None
+    ) -> _Outcome:
+        """Wait for a create that goes on if its caller goes."""
         try:
-            outcome = await asyncio.wait_for(asyncio.shield(running), timeout)
-        except TimeoutError:
-            running.add_done_callback(partial(_log_unheard, connector))
+            # Not `wait_for`, which loses a cancellation that comes together with the outcome.
+            await asyncio.wait([running], timeout=timeout)
+        finally:
+            if not running.done():
+                running.add_done_callback(partial(_log_unheard, connector))
+        if not running.done():
             raise DeadlineExceededError(
                 "the create was not over at the caller's deadline; it goes on, and its answer is kept for the next try",
                 plugin=connector.plugin.name,
                 operation="create",
-            ) from None
-        except asyncio.CancelledError:
-            running.add_done_callback(partial(_log_unheard, connector))
-            raise
-        await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and has not been answered
-        await self._answer(name, outcome)
-        return outcome.created
+            )
+        if running.cancelled():
+            raise TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
+        return running.result()
 
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
@@ -141,6 +150,7 @@ class Creates:
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
     ) -> _Outcome:
         lease = _lease(self._limits.get("do" if connector.is_sync else "create", 60.0))
+        earlier = attempt.earlier_keys()  # now: the plugin is given the messages that they are read from
         before = await self._claims.claim(name, lease)
         if before is not None:
             return _Outcome(Created(before.resource_meta), before, is_new=False)
@@ -152,7 +162,8 @@ class Creates:
             await self._claims.let_go(name)
             raise
         finally:
-            self._spawn(self._delete_earlier(connector, attempt, created))
+            if earlier:
+                self._spawn(self._delete_earlier(connector, earlier, created))
         return await self._kept(connector, name, created)
 
     async def _kept(self, connector: RegisteredConnector, name: str, created: Created) -> _Outcome:
@@ -223,22 +234,24 @@ class Creates:
 
     async def _answer(self, name: str, outcome: _Outcome) -> None:
         """Remember that the answer goes out."""
-        if (timer := self._ageing.pop(name, None)) is not None:
-            timer.cancel()
         try:
             await self._claims.answer(name, outcome.done)
         except MemoryUnavailableError as error:
             if not outcome.is_new:
                 raise
             _log.warning("a job's create was answered, which could not be remembered: %s", error)
+        if (timer := self._ageing.pop(name, None)) is not None:
+            timer.cancel()
 
-    async def _delete_earlier(self, connector: RegisteredConnector, attempt: Attempt, created: Created | None) -> None:
+    async def _delete_earlier(
+        self, connector: RegisteredConnector, earlier: Iterable[str], created: Created | None
+    ) -> None:
         """Delete what earlier attempts of the same task started without anybody having got the answer.
 
         Not before this one has ended: a backend may have given it the job of an earlier attempt, which is to stay.
         """
         later = created.resource_meta if created is not None else b""
-        for key in attempt.earlier_keys():
+        for key in earlier:
             await self._delete_orphan(connector, _name(connector, key), later)
 
     def _aged(self, connector: RegisteredConnector, name: str) -> None:
