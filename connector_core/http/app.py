@@ -4,7 +4,8 @@ from flyteidl.service import agent_pb2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import Scope
 
 from connector_core.http.face import HttpFace
 from connector_core.http.gateway import Gateway, derive_routes, describe
@@ -32,5 +33,14 @@ def make_app(face: HttpFace) -> Starlette:
         Route("/readyz", probes.ready),
         Route("/openapi.json", openapi),
     ]
-    routes += [Mount(f"/{prefix}", gateway) for prefix in sorted({route.template.prefix for route in derived})]
+    routes += [_Under(f"/{prefix}", gateway) for prefix in sorted({route.template.prefix for route in derived})]
     return Starlette(routes=routes)
+
+
+class _Under(Mount):
+    """A mount of whatever lies under a path: Starlette's own pattern has no line breaks, which names may have."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Compare beginnings."""
+        is_under = scope["type"] == "http" and scope["path"].startswith(f"{self.path}/")
+        return (Match.FULL, {"endpoint": self.app}) if is_under else (Match.NONE, {})
