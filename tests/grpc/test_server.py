@@ -324,4 +324,5 @@ async def eventually_refused(host: RunningServer) -> None:
                 await host.list_connectors()
             except grpc.aio.AioRpcError as error:
                 code = error.code()
-    assert code is grpc.StatusCode.UNAVAILABLE
+    # gRPC's core cancels a call that is on its way when the server stops, before the client has heard of that.
+    assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
