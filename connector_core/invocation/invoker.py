@@ -30,6 +30,7 @@ from connector_core.secrets import SecretSource, use_source
 
 _log = logging.getLogger(__name__)
 
+_UNSET_LIMIT = 60.0
 LIFECYCLE = frozenset({"start", "close"})
 
 
@@ -126,6 +127,10 @@ class Invoker:
     def release(self, connector: RegisteredConnector) -> None:
         """Let the connector's calls through."""
         self._held.pop(connector, None)
+
+    def limit(self, connector: RegisteredConnector, name: str) -> float:
+        """Return the longest time that an operation may take, in seconds."""
+        return self._place(connector).limits.deadlines.get(name, _UNSET_LIMIT)
 
     @property
     def abandoned(self) -> int:

@@ -27,7 +27,7 @@ from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, Done
-from connector_core.jobs.limits import AROUND_BYTES, cut_text, failed, fit
+from connector_core.jobs.limits import AROUND_BYTES, LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.registry import RegisteredConnector
 from connector_core.task import Attempt
@@ -73,15 +73,15 @@ class Creates:
         memory: keeps what was created.
         options: the settings.
         owner: names this host, and this life of it, in a shared memory.
-        limits: the longest time that `create` and `do` may take, in seconds.
+        limit_of: the longest time that an operation of a connector may take, in seconds.
     """
 
     def __init__(
-        self, invoker: Invoker, memory: Memory, options: CreateOptions, *, owner: str, limits: Mapping[str, float]
+        self, invoker: Invoker, memory: Memory, options: CreateOptions, *, owner: str, limit_of: LimitOf
     ) -> None:
         self._invoker = invoker
         self._options = options
-        self._limits = limits
+        self._limit_of = limit_of
         self._claims = Claims(memory, owner, options.remember_seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._ageing: dict[str, asyncio.TimerHandle] = {}
@@ -149,7 +149,7 @@ class Creates:
     async def _create_once(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
     ) -> _Outcome:
-        lease = _lease(self._limits.get("do" if connector.is_sync else "create", 60.0))
+        lease = _lease(self._limit_of(connector, "do" if connector.is_sync else "create"))
         earlier = attempt.earlier_keys()  # now: the plugin is given the messages that they are read from
         before = await self._claims.claim(name, lease)
         if before is not None:

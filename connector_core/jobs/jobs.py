@@ -30,14 +30,15 @@ class Jobs:
     """
 
     def __init__(self, invoker: Invoker, memory: Memory, settings: Settings) -> None:
-        limits: dict[str, float] = settings.deadlines.model_dump()
         keys = settings.signing.all_keys()
         self._invoker = invoker
         self._memory = memory
         self._max_answer_bytes = settings.max_answer_bytes
         self._signer: Signer | Unsigned = Signer(keys) if keys else Unsigned()
-        self._creates = Creates(invoker, memory, _create_options(settings), owner=uuid.uuid4().hex, limits=limits)
-        self._polls = Polls(invoker, memory, _poll_options(settings), limits=limits)
+        self._creates = Creates(
+            invoker, memory, _create_options(settings), owner=uuid.uuid4().hex, limit_of=invoker.limit
+        )
+        self._polls = Polls(invoker, memory, _poll_options(settings), limit_of=invoker.limit)
 
     async def create(
         self,

@@ -1,9 +1,14 @@
 """What an answer may weigh: the engine receives 4 MiB, and keeps resource metas in its own records."""
 
+from collections.abc import Callable
+
 from flyteidl.admin import agent_pb2
 
 from connector_core.errors import PermanentError
+from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
+
+LimitOf = Callable[[RegisteredConnector, str], float]
 
 MAX_TEXT_BYTES = 16 * 1024
 """A job's message beyond this is cut: it goes into the engine's records, for people to read."""

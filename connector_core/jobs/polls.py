@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -35,7 +35,7 @@ from connector_core.errors import (
 from connector_core.invocation import Invoker
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.batches import Batches
-from connector_core.jobs.limits import cut_text, failed, fit
+from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
@@ -57,7 +57,7 @@ class PollOptions:
     budget_seconds: float = 3600
     remember_seconds: float = 86_400
     max_answer_bytes: int = 4 * 1024 * 1024
-    batch_window: float = 0.005
+    batch_window: float = 0.02
     batch_size: int = 500
 
 
@@ -101,7 +101,7 @@ class Polls:
         invoker: runs plugin code.
         memory: keeps the jobs' last phases.
         options: the settings.
-        limits: the longest time that `get` may take, in seconds, by operation.
+        limit_of: the longest time that an operation of a connector may take, in seconds.
         clock: the wall clock, in seconds; a job may fail for longer than this process lives.
     """
 
@@ -111,13 +111,13 @@ class Polls:
         memory: Memory,
         options: PollOptions,
         *,
-        limits: Mapping[str, float],
+        limit_of: LimitOf,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._invoker = invoker
         self._memory = memory
         self._options = options
-        self._limits = limits
+        self._limit_of = limit_of
         self._clock = clock
         self._asking: dict[bytes, asyncio.Future[agent_pb2.Resource]] = {}
         self._recent: LRUCache[bytes, _Recent] = LRUCache(_RECENT_BYTES, getsizeof=_recent_bytes)
@@ -131,7 +131,7 @@ class Polls:
         Raises:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
         """
-        end = time.monotonic() + _patience(timeout, self._limits.get("get", 30.0))
+        end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
         job = _job_id(connector, resource_meta)
         if (recent := self._recent_answer(connector, job)) is not None:
             return recent

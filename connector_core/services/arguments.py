@@ -1,5 +1,6 @@
 """What the protocol's messages offer to a connector's methods; costly parts are worked out only if they are wanted."""
 
+import uuid
 from functools import partial
 from typing import Any
 
@@ -28,10 +29,10 @@ def create_arguments(
     }
 
 
-def _idempotency_key(execution: TaskExecutionIdentifier, output_prefix: str) -> str | None:
-    """Return the key; `None` for a request that does not say which task it is for, and so is like no other."""
+def _idempotency_key(execution: TaskExecutionIdentifier, output_prefix: str) -> str:
+    """Return the attempt's key; a key of its own for a request that does not say which task it is for."""
     attempt = Attempt.of(execution, output_prefix)
-    return None if attempt is None else attempt.key
+    return uuid.uuid4().hex if attempt is None else attempt.key
 
 
 def metrics_arguments(request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:

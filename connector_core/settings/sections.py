@@ -91,7 +91,7 @@ class RideOutSettings(Section):
 class BatchSettings(Section):
     """How GetTask calls are gathered for connectors that have `get_many`."""
 
-    window: Seconds = Field(0.005, description="Seconds for which calls are gathered.")
+    window: Seconds = Field(0.02, description="Seconds for which calls are gathered.")
     size: Count = Field(500, description="How many jobs one `get_many` asks for at the most.")
 
 

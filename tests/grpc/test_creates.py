@@ -841,8 +841,10 @@ class Direct:
         self, connector: Jobs, memory: Memory, *, create_seconds: float = 60, owner: str = "a", **options: Any
     ) -> None:
         self.invoker = Invoker(Metrics())
-        limits = {"create": create_seconds}
-        self.creates = Creates(self.invoker, memory, CreateOptions(**options), owner=owner, limits=limits)
+        chosen = CreateOptions(**options)
+        self.creates = Creates(
+            self.invoker, memory, chosen, owner=owner, limit_of=lambda _connector, _name: create_seconds
+        )
         self.connector = inspect_connector(connector)
 
     async def create(self, attempt: int = 0, timeout: float | None = PATIENCE) -> Created:

@@ -214,7 +214,8 @@ class Direct:
         self.clock = clock or Clock()
         self.invoker = Invoker(Metrics())
         self.memory = memory or ProcessMemory(10_000_000)
-        self.polls = Polls(self.invoker, self.memory, PollOptions(**options), limits={"get": 30}, clock=self.clock)
+        chosen = PollOptions(**options)
+        self.polls = Polls(self.invoker, self.memory, chosen, limit_of=lambda _connector, _name: 30, clock=self.clock)
         self.connector: RegisteredConnector = inspect_connector(connector)
 
     async def get(self, job_id: str, timeout: float | None = None) -> agent_pb2.Resource:
