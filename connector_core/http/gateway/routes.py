@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from google.api.annotations_pb2 import http as HTTP_OPTION  # noqa: N812 - protobuf names extensions like fields
+from google.api.annotations_pb2 import http as http_option
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc import StatusCode
@@ -100,7 +100,7 @@ def derive_routes(services: Iterable[ServiceDescriptor]) -> tuple[Route, ...]:
         _route(method, rule)
         for service in services
         for method in service.methods
-        for rule in _rules(method.GetOptions().Extensions[HTTP_OPTION])  # type: ignore[index] # its stub says FieldDescriptor
+        for rule in _rules(method.GetOptions().Extensions[http_option])  # type: ignore[index] # its stub says FieldDescriptor
     ]
     return tuple(sorted(routes, key=lambda route: [isinstance(one, Field) for one in route.template.segments]))
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.json_format import Error as JsonFormatError
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
@@ -67,7 +68,7 @@ def status_json(failure: CallFailed) -> dict[str, Any]:
         status.ParseFromString(failure.rich)
         status.code, status.message = failure.code.value[0], failure.details
         described: dict[str, Any] = MessageToDict(status)
-    except (DecodeError, TypeError, ValueError):  # details of a kind that this program does not know
+    except (DecodeError, JsonFormatError, TypeError, ValueError):  # details of a kind that this program does not know
         described = {"code": failure.code.value[0], "message": failure.details}
     return described
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.json_format import Error as JsonFormatError
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -72,7 +73,7 @@ def answer_json(method_output: Descriptor, raw: bytes) -> dict[str, Any]:
     try:
         message = GetMessageClass(method_output).FromString(raw)
         described: dict[str, Any] = MessageToDict(message)
-    except (DecodeError, ValueError, TypeError) as error:
+    except (DecodeError, JsonFormatError, ValueError, TypeError) as error:
         raise CallFailed(StatusCode.INTERNAL, f"the answer cannot be written as JSON: {error}") from None
     return described
 

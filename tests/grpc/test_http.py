@@ -1,0 +1,287 @@
+"""The HTTP port: what is shown on it, when it opens, and how it drains."""
+
+import asyncio
+import gzip
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import grpc
+import pytest
+
+from connector_core.errors import AddressInUseError, BackendUnavailableError
+from connector_core.http import HttpServer, probes
+from connector_core.plugins import FailedPlugin, PluginLoadResult
+from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.server import ConnectorServer
+from connector_core.settings import Settings
+from connector_core.testing import RunningServer, running_server
+from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, Never, eventually, happens
+from tests.support.json_gateway import BEARER, JSON, TOKEN, Answer, ask
+
+CREATE = b'{"template": {"type": "job"}}'
+
+
+@pytest.fixture
+def with_tasks(tmp_path: Path) -> dict[str, Any]:
+    """Settings that let callers with the token run tasks."""
+    token_file = tmp_path / "token"
+    token_file.write_text(TOKEN)
+    return {"gateway": "tasks", "gateway_token_file": token_file}
+
+
+def get(server: RunningServer, path: str, **headers: str) -> Answer:
+    return ask(server.server.http_port, "GET", path, None, headers)
+
+
+async def asked(server: RunningServer, verb: str, path: str, body: bytes | None = None) -> Answer:
+    """Ask while this loop, which serves gRPC, goes on."""
+    headers = {**BEARER, **JSON} if body is not None else BEARER
+    return await asyncio.to_thread(ask, server.server.http_port, verb, path, body, headers)
+
+
+# Metrics
+
+
+async def test_metrics_are_prometheus_text() -> None:
+    async with running_server(Jobs()) as server:
+        answer = get(server, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b"# TYPE flyte_connector_requests_success_total counter" in answer.body
+
+
+async def test_metrics_are_openmetrics_for_those_who_accept_that() -> None:
+    async with running_server(Jobs()) as server:
+        answer = get(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.body.endswith(b"# EOF\n")
+
+
+async def test_metrics_are_compressed_for_those_who_accept_that() -> None:
+    async with running_server(Jobs()) as server:
+        answer = get(server, "/metrics", **{"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert b"flyte_connector_build_info" in gzip.decompress(answer.body)
+
+
+async def test_a_scrape_can_name_the_series_that_it_wants() -> None:
+    async with running_server(Jobs()) as server:
+        await server.list_connectors()
+        answer = get(server, "/metrics?name[]=flyte_connector_build_info")
+    series = {line.split("{")[0] for line in answer.body.decode().splitlines() if not line.startswith("#")}
+    assert series == {"flyte_connector_build_info"}
+
+
+async def test_a_scrape_is_answered_while_the_serving_loop_is_busy() -> None:
+    async with running_server(Jobs()) as server:
+        assert "flyte_connector_build_info" in server.metrics_text()  # blocks the loop that serves gRPC
+
+
+async def test_calls_over_http_count_like_those_over_grpc(with_tasks: dict[str, Any]) -> None:
+    async with running_server(Jobs(), settings=with_tasks) as server:
+        assert (await asked(server, "POST", "/api/v1/agent/task", CREATE)).status == 200
+        assert (await asked(server, "GET", "/api/v1/agent/task/job/7/e30")).status == 404
+        on_job = {"task_type": "job", "operation": "create"}
+        assert server.metric("flyte_connector_requests_success_total", **on_job) == 1
+        assert server.metric("flyte_connector_input_literal_bytes_count", task_type="job") == 1
+        unknown = {"task_type": "unknown", "operation": "get", "error_code": "NOT_FOUND"}
+        assert server.metric("flyte_connector_requests_failure_total", **unknown) == 1
+
+
+# Health
+
+
+async def test_a_host_that_serves_is_alive_and_ready() -> None:
+    async with running_server(Jobs()) as server:
+        alive, ready = await asked(server, "GET", "/healthz"), await asked(server, "GET", "/readyz")
+    assert (alive.status, alive.json) == (200, {"status": "alive", "reasons": []})
+    assert (ready.status, ready.json) == (200, {"status": "ready", "reasons": []})
+    assert ready.headers["cache-control"] == "no-store"
+
+
+async def test_a_host_whose_serving_loop_is_stuck_is_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "PATIENCE", 0.05)
+    async with running_server(Jobs()) as server:
+        alive, ready = get(server, "/healthz"), get(server, "/readyz")  # asked by the serving loop, which waits
+    assert (alive.status, alive.json["status"]) == (503, "stuck")
+    assert (ready.status, ready.json["status"]) == (503, "not ready")
+    assert "the loop that serves gRPC did not come round" in alive.json["reasons"][0]
+
+
+@asynccontextmanager
+async def embedded(plugins: PluginLoadResult, **settings: Any) -> AsyncIterator[RunningServer]:
+    """A server in a program that goes on although a plugin that it requires has failed."""
+    server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=0, **settings), plugins)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield RunningServer(server, channel)
+    finally:
+        await server.stop()
+
+
+FAILED = PluginLoadResult(failed=(FailedPlugin(PluginIdentity("broken"), "ImportError: no licence", "", 0.0),))
+
+
+async def test_a_host_without_a_required_plugin_is_alive_but_not_ready() -> None:
+    async with embedded(FAILED, require=("broken",)) as server:
+        assert (await asked(server, "GET", "/healthz")).status == 200
+        ready = await asked(server, "GET", "/readyz")
+    assert ready.status == 503
+    assert ready.json["reasons"] == ["plugin 'broken' failed to load: ImportError: no licence"]
+
+
+async def test_a_plugin_that_nobody_requires_leaves_the_host_ready() -> None:
+    async with embedded(FAILED) as server:
+        assert (await asked(server, "GET", "/readyz")).status == 200
+
+
+async def test_a_connector_that_cannot_start_leaves_the_host_ready() -> None:
+    async def start() -> None:
+        raise BackendUnavailableError("away")
+
+    async with running_server(Jobs(start=start)) as server:
+        assert list(server.server.not_started.values())
+        assert (await asked(server, "GET", "/readyz")).status == 200
+
+
+# Opening and closing
+
+
+async def test_a_taken_port_is_found_before_anything_serves() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=port))
+        with pytest.raises(AddressInUseError, match=rf"the HTTP port 127\.0\.0\.1:{port} is taken by another process"):
+            await server.start()
+
+
+def test_an_address_that_is_not_of_this_machine_is_named() -> None:
+    with pytest.raises(AddressInUseError, match=r"the HTTP port 192\.0\.2\.1:0 cannot be bound: .*--host"):
+        HttpServer("192.0.2.1", 0)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_on_every_address_means_both_kinds_of_addresses() -> None:
+    addresses = ["127.0.0.1", "::1"] if has_ipv6() else ["127.0.0.1"]
+    server = HttpServer("::" if has_ipv6() else "0.0.0.0", 0)
+    try:
+        for address in addresses:
+            socket.create_connection((address, server.port), timeout=PATIENCE).close()
+    finally:
+        server.close(1)
+
+
+async def test_nothing_listens_any_more_when_the_host_has_stopped() -> None:
+    async with running_server(Jobs()) as server:
+        url = f"http://127.0.0.1:{server.server.http_port}/healthz"
+        await asyncio.to_thread(urlopen, url)
+    assert "http" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(URLError):
+        await asyncio.to_thread(urlopen, url)
+
+
+async def test_a_host_that_stops_right_after_its_start_leaves_nothing_behind() -> None:
+    server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=0))
+    await server.start()
+    await server.stop()
+    assert "http" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_an_app_that_cannot_be_made_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+    server = HttpServer("127.0.0.1", 0)
+
+    def fail() -> Any:
+        raise ImportError("no starlette")
+
+    server.start(fail, asyncio.new_event_loop)
+    server.close(PATIENCE)
+    assert f"the HTTP port {server.port} is not served" in caplog.text
+    assert "no starlette" in caplog.text
+
+
+async def test_draining_is_said_first_and_new_calls_are_refused_while_those_under_way_end(
+    with_tasks: dict[str, Any],
+) -> None:
+    gate = Gate()
+
+    def create() -> JobMeta:
+        gate.block()
+        return JobMeta("1")
+
+    async with running_server(Jobs(create=create), settings={**with_tasks, "grace": PATIENCE}) as server:
+        over_grpc = asyncio.create_task(server.create("job"))
+        over_http = asyncio.create_task(asked(server, "POST", "/api/v1/agent/task", CREATE))
+        await gate.reached(2)
+        stopping = asyncio.create_task(server.server.stop())
+        await eventually(server.server.not_ready)
+
+        ready, alive = await asked(server, "GET", "/readyz"), await asked(server, "GET", "/healthz")
+        assert (ready.status, ready.json["reasons"]) == (503, ["draining: the host was asked to stop"])
+        assert alive.status == 200
+        refused = await asked(server, "GET", "/api/v1/agents")
+        assert (refused.status, refused.json["code"]) == (503, grpc.StatusCode.UNAVAILABLE.value[0])
+        assert b"flyte_connector_requests_in_flight" in (await asked(server, "GET", "/metrics")).body
+
+        gate.open()
+        answer = await over_http
+        assert (answer.status, list(answer.json)) == (200, ["resourceMeta"])
+        assert await over_grpc == JobMeta("1").encode()
+        await stopping
+
+
+async def test_a_call_that_outlasts_the_grace_is_cut_and_told_so(with_tasks: dict[str, Any]) -> None:
+    never = Never()
+
+    async def delete() -> None:
+        await never.wait()
+
+    async with running_server(Jobs(delete=delete), settings=with_tasks) as server:
+        call = asyncio.create_task(asked(server, "DELETE", "/api/v1/agent/task_executions/job/0/e30"))
+        await happens(never.begun)
+        await server.server.stop(grace=0.01)
+        answer = await call
+        await happens(never.cancelled)
+    assert (answer.status, answer.json["message"]) == (503, "the host stopped before this call had ended")
+
+
+# The program around it
+
+
+@pytest.fixture
+def root_logger(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.DEBUG):
+        yield caplog
+
+
+async def test_uvicorn_says_nothing_of_each_request_and_keeps_the_programs_own_levels(
+    root_logger: pytest.LogCaptureFixture,
+) -> None:
+    async with running_server(Jobs()) as server:
+        await asked(server, "GET", "/healthz")
+        logging.getLogger("uvicorn.access").info("of another server in this program")
+    ours = [record.getMessage() for record in root_logger.records if record.name.startswith("uvicorn")]
+    assert ours == ["of another server in this program"]
+    assert logging.getLogger("uvicorn.access").filters == []
+
+
+async def test_what_lies_elsewhere_is_not_found() -> None:
+    async with running_server(Jobs()) as server:
+        assert get(server, "/nothing").status == 404
