@@ -1,0 +1,108 @@
+"""Who serves what is run: a host that runs elsewhere, or one in this process for the installed plugins."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from connector_core.cli.running.client import Client, connected, not_served
+from connector_core.errors import NotRegisteredError
+from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.settings import MemorySettings, Settings
+from connector_core.task import TaskCategory
+
+if TYPE_CHECKING:
+    from connector_core.plugins import PluginLoadResult
+
+
+@dataclass
+class Host:
+    """A host, as long as it is `open`.
+
+    Attributes:
+        endpoint: where it is; empty for one in this process.
+        settings: those of one in this process.
+        plugins: what one in this process has loaded.
+        hangs: whether plugin code may still be running in this process, in threads that would keep it from ending.
+    """
+
+    endpoint: str = ""
+    settings: Settings | None = None
+    plugins: "PluginLoadResult | None" = None
+    hangs: bool = False
+
+    def load(self) -> None:
+        """Load the plugins of a host in this process, before any loop runs: importing blocks.
+
+        Raises:
+            ConflictError: two distributions have an entry point of one name.
+        """
+        if self.settings is not None:
+            from connector_core.plugins import load_from_settings
+
+            self.plugins = load_from_settings(self.settings)
+
+    @contextlib.asynccontextmanager
+    async def open(self, category: TaskCategory) -> AsyncIterator[Client]:
+        """Start the host, if it is one in this process, and connect.
+
+        Raises:
+            NotRegisteredError: no plugin here serves the task type.
+            SetupError: the host cannot be put together.
+        """
+        if self.settings is None:
+            async with connected(self.endpoint) as client:
+                yield client
+            return
+        from connector_core.server import ConnectorServer  # a host elsewhere needs no server here
+
+        server = ConnectorServer(self._registry(category), _quiet(self.settings))
+        self.hangs = True  # unless it is closed in good order
+        await server.start()
+        try:
+            async with connected(f"127.0.0.1:{server.port}", is_own=True) as client:
+                yield client
+        finally:
+            await server.stop(grace=0)
+            self.hangs = server.invoker.abandoned > 0
+
+    def _registry(self, category: TaskCategory) -> ConnectorRegistry:
+        """Return a registry of the one connector that is needed, so that no other has to be started."""
+        assert self.settings is not None  # noqa: S101 - `open` has seen to it
+        assert self.plugins is not None, "load() comes before open()"  # noqa: S101
+        from connector_core.plugins import build_registry
+
+        everything = build_registry(self.plugins, self.settings.prefer)
+        alone = ConnectorRegistry()
+        alone.add(self._find(everything, category))
+        return alone
+
+    def _find(self, registry: ConnectorRegistry, category: TaskCategory) -> RegisteredConnector:
+        try:
+            return registry.lookup(category.name, category.version)
+        except NotRegisteredError:
+            served = [one for connector in registry for one in connector.categories]
+            message = not_served(category, served).message
+            hints = _hints(self.plugins) if self.plugins is not None else ()
+            raise NotRegisteredError("\n".join([message, *hints])) from None
+
+
+def _quiet(settings: Settings) -> Settings:
+    """A host for one call: it listens where nobody else looks, and shares no memory of jobs with one that serves."""
+    own = {"host": "127.0.0.1", "port": 0, "http_port": 0, "memory": MemorySettings(), "strict": False, "require": ()}
+    return settings.model_copy(update=own)
+
+
+def _hints(plugins: "PluginLoadResult") -> Iterator[str]:
+    """Say which plugins might have served it."""
+    for failed in plugins.failed:
+        name = failed.identity.name
+        yield f"plugin {name} failed to load: {failed.reason} (connector-host doctor {name} says more)"
+    for skipped in plugins.skipped:
+        yield f"plugin {skipped.identity.name} is skipped: {skipped.reason}"
+    for loaded in plugins.loaded:
+        if not loaded.connectors:
+            summary = " ".join(loaded.summary.split("\n\n", 1)[0].split())
+            yield f"plugin {loaded.identity.name} brings no connector. {summary}"
+    for warning in plugins.warnings:
+        yield f"warning: {warning}"

@@ -1,0 +1,123 @@
+"""A command on a host, from loading the plugins to the exit code."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from connector_core.cli.running.client import Client, check_endpoint
+from connector_core.cli.running.host import Host
+from connector_core.cli.running.interrupts import Interrupted, Interrupts
+from connector_core.cli.running.view import PlainView, View
+from connector_core.errors import ConnectorError, SetupError
+from connector_core.settings import Settings
+from connector_core.task import TaskCategory
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a command goes about it.
+
+    Attributes:
+        endpoint: the host; `None` where nothing was said of it.
+        settings: reads the settings of a host in this process.
+        as_json: print JSON.
+        verbose: print the log of a host in this process.
+        interval: seconds between two looks at a job.
+    """
+
+    endpoint: str | None
+    settings: Callable[[], Settings]
+    as_json: bool = False
+    verbose: bool = False
+    interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with: stdout (`out`) is for what was asked for, the view for everything else."""
+
+    manner: Manner
+    endpoint: str
+    client: Client
+    view: View
+    interrupts: Interrupts
+    out: TextIO
+
+
+Work = Callable[[Session], Awaitable[int]]
+
+
+def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: str = "", live_hint: str = "") -> int:
+    """Do a command's work on a host and return the exit code.
+
+    Args:
+        work: the command.
+        manner: how it goes about it.
+        category: the task type that it is about.
+        endpoint: the host, where `manner` says nothing of it; empty for one in this process.
+        live_hint: what Ctrl-C does, for commands that are looked on at; others show plain lines.
+
+    Raises:
+        SetupError: the host cannot be put together.
+    """
+    gc.enable()
+    endpoint = manner.endpoint or endpoint
+    host = Host(check_endpoint(endpoint)) if endpoint else Host(settings=manner.settings())
+    _log(manner)
+    out = sys.stdout
+    code = 1
+    try:
+        # What plugins print must not get among the outputs.
+        with contextlib.redirect_stdout(sys.stderr), _view(manner, str(category), live_hint) as view:
+            host.load()
+            code = asyncio.run(_on_host(work, host, category, view, out, manner))
+    except KeyboardInterrupt:  # while plugins were loaded
+        code = 130
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    except SetupError:
+        raise
+    except ConnectorError as error:
+        print(f"connector-host: {error}", file=sys.stderr)
+    if host.hangs:
+        out.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+async def _on_host(work: Work, host: Host, category: TaskCategory, view: View, out: TextIO, manner: Manner) -> int:
+    interrupts = Interrupts()
+    stack = contextlib.AsyncExitStack()
+    with interrupts.listening():
+        try:
+            client = await interrupts.before_first(stack.enter_async_context(host.open(category)))
+            return await work(Session(manner, host.endpoint, client, view, interrupts, out))
+        except Interrupted:
+            return interrupts.exit_code
+        finally:
+            with contextlib.suppress(Interrupted):
+                await interrupts.before_second(stack.aclose())
+
+
+def _view(manner: Manner, title: str, hint: str) -> View:
+    if hint and not manner.verbose and sys.stderr.isatty() and os.environ.get("TERM") not in {None, "dumb", "unknown"}:
+        from connector_core.cli.running.live import LiveView
+
+        return LiveView(sys.stderr, title, hint)
+    return PlainView(sys.stderr)
+
+
+def _log(manner: Manner) -> None:
+    """Keep the log of the host and its plugins to itself, unless it is asked for: what matters of it is answered."""
+    if manner.verbose:
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    else:
+        logging.basicConfig(handlers=[logging.NullHandler()])
