@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from connector_core.errors import (
     ConnectorError,
     DeadlineExceededError,
@@ -27,7 +25,7 @@ from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, Done
-from connector_core.jobs.limits import AROUND_BYTES, LimitOf, cut_text, failed, fit
+from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.registry import RegisteredConnector
 from connector_core.task import Attempt
@@ -267,26 +265,22 @@ class Creates:
     async def _delete(self, connector: RegisteredConnector, resource_meta: bytes) -> None:
         if envelope.unseal(resource_meta) is not None:
             return
+        from connector_core.jobs.retrying import try_patiently
+
         began = time.monotonic()
-        tries = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(_DELETE_TRIES),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            reraise=True,
-        )
+        arguments = job_arguments(connector, resource_meta)
         try:
-            await tries(self._invoker.invoke, connector, "delete", job_arguments(connector, resource_meta))
+            await try_patiently(_DELETE_TRIES, lambda: self._invoker.invoke(connector, "delete", arguments))
         except JobNotFoundError:
             return
         except ConnectorError as error:
             _log.error(
                 "plugin %s: a job that connector %s started for an attempt nobody waits for could not be deleted in %.0f s "
-                "and may be running still: %s. Its resource meta is %s",
+                "and may be running still: %s",
                 connector.plugin.name,
                 connector.name,
                 time.monotonic() - began,
                 error,
-                cut_text(resource_meta.decode(errors="backslashreplace"), 1000),
             )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

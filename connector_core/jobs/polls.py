@@ -5,20 +5,15 @@ error budget. Permanent ones become FAILED. A terminal phase is remembered and n
 """
 
 import asyncio
-import base64
 import hashlib
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
 
 from cachetools import LRUCache
 from flyteidl.admin import agent_pb2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
-from tenacity.stop import stop_base
 
 from connector_core.errors import (
     BackendUnavailableError,
@@ -28,7 +23,6 @@ from connector_core.errors import (
     InvalidRequestError,
     MemoryUnavailableError,
     PermanentError,
-    RateLimitedError,
     TransientError,
     UnsupportedOperationError,
 )
@@ -37,6 +31,7 @@ from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.batches import Batches
 from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.records import JobRecord, Known
 from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
 
@@ -59,39 +54,6 @@ class PollOptions:
     max_answer_bytes: int = 4 * 1024 * 1024
     batch_window: float = 0.02
     batch_size: int = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What is remembered of a job: its last phase, its failures in a row and since when, its terminal resource."""
-
-    phase: int | None = None
-    failures: int = 0
-    failing_since: float = 0.0
-    resource: bytes | None = None
-
-    def encode(self) -> bytes:
-        resource = None if self.resource is None else base64.b64encode(self.resource).decode()
-        return json.dumps([self.phase, self.failures, self.failing_since, resource]).encode()
-
-    @classmethod
-    def decode(cls, data: bytes | None) -> Self:
-        if data is None:
-            return cls()
-        phase, failures, since, resource = json.loads(data.decode())  # bytes would have their encoding guessed
-        return cls(phase, failures, since, None if resource is None else base64.b64decode(resource))
-
-    @property
-    def is_terminal(self) -> bool:
-        return self.phase is not None and Phase(self.phase).is_terminal
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A record, and the bytes that it was read from: what has been changed since is not written over."""
-
-    record: _Record
-    data: bytes | None = None
 
 
 class Polls:
@@ -202,16 +164,16 @@ class Polls:
         except IllegalAnswerError:
             raise
         except TransientError as error:
-            first, pause = error, _first_pause(error)
+            from connector_core.jobs.retrying import pause_after, try_until
+
+            first, pause = error, pause_after(error)
             if time.monotonic() + pause >= end:
                 raise
         await asyncio.sleep(pause)
-        tries = AsyncRetrying(retry=_retry_transient, stop=_StopBefore(end), wait=_wait_between, reraise=True)
         try:
-            answer: agent_pb2.Resource = await tries(self._ask_once, connector, resource_meta, output_prefix, end)
+            return await try_until(end, lambda: self._ask_once(connector, resource_meta, output_prefix, end))
         except DeadlineExceededError as late:
             raise first from late  # it says more than that the last try was cut
-        return answer
 
     async def _ask_once(
         self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
@@ -224,12 +186,12 @@ class Polls:
         return answer
 
     async def _learnt(
-        self, connector: RegisteredConnector, job: bytes, known: _Known, resource: agent_pb2.Resource
+        self, connector: RegisteredConnector, job: bytes, known: Known, resource: agent_pb2.Resource
     ) -> agent_pb2.Resource:
         """Remember what is new, and hold the connector to a terminal phase that it has told before."""
         record = known.record
         if not record.is_terminal and (resource.phase != record.phase or record.failures):
-            new = _Record(phase=resource.phase, resource=_worth_keeping(resource))
+            new = JobRecord(phase=resource.phase, resource=_worth_keeping(resource))
             record = await self._remember(job, known, new)
             if record is new:
                 return resource
@@ -243,7 +205,7 @@ class Polls:
             )
         return resource
 
-    async def _ride_out(self, job: bytes, known: _Known, error: ConnectorError) -> agent_pb2.Resource:
+    async def _ride_out(self, job: bytes, known: Known, error: ConnectorError) -> agent_pb2.Resource:
         """Answer with the last known phase while the error budget lasts, then with the error.
 
         Raises:
@@ -266,15 +228,15 @@ class Polls:
         )
         return _last_known(record, error)
 
-    async def _look_up(self, job: bytes) -> _Known:
+    async def _look_up(self, job: bytes) -> Known:
         try:
             data = await self._memory.get(_key(job))
         except MemoryUnavailableError as error:
             _log.warning("a job's last phase could not be looked up: %s", error)
             data = None
-        return _Known(_Record.decode(data), data)
+        return Known(JobRecord.decode(data), data)
 
-    async def _remember(self, job: bytes, known: _Known, new: _Record) -> _Record:
+    async def _remember(self, job: bytes, known: Known, new: JobRecord) -> JobRecord:
         """Remember `new`, unless another host has come to know the job's end meanwhile; return what is remembered then."""
         key, data, seconds = _key(job), new.encode(), self._options.remember_seconds
         try:
@@ -301,7 +263,7 @@ def _worth_keeping(resource: agent_pb2.Resource) -> bytes | None:
     return kept.SerializeToString() if kept.phase == resource.phase else None
 
 
-def _last_known(record: _Record, error: ConnectorError) -> agent_pb2.Resource:
+def _last_known(record: JobRecord, error: ConnectorError) -> agent_pb2.Resource:
     """Return the last word, or the last known phase, and say that it is no more than that.
 
     Raises:
@@ -325,37 +287,8 @@ def _patience(timeout: float | None, limit: float) -> float:
     return max(0.0, whole - min(0.5, whole / 4))
 
 
-_retry_transient = retry_if_exception(
-    lambda error: isinstance(error, TransientError) and not isinstance(error, IllegalAnswerError)
-)
-_backoff = wait_random_exponential(multiplier=0.1, max=5)
-
-
-def _wait_between(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return max(_backoff(state), _asked_for(error))
-
-
-def _first_pause(error: BaseException) -> float:
-    return max(0.1, _asked_for(error))
-
-
-def _asked_for(error: BaseException | None) -> float:
-    return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
-
-
 def _recent_bytes(recent: _Recent) -> int:
     return recent[1].ByteSize() + 1000  # what Python keeps around it, roughly
-
-
-class _StopBefore(stop_base):
-    """Stop when the next pause would not end before a moment on the monotonic clock."""
-
-    def __init__(self, end: float) -> None:
-        self._end = end
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return time.monotonic() + retry_state.upcoming_sleep >= self._end
 
 
 def _job_id(connector: RegisteredConnector, resource_meta: bytes) -> bytes:

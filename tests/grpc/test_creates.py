@@ -452,7 +452,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_named(
     if is_logged:
         assert "plugin test-job connector" in errors[0]
         assert "not yours" in errors[0]
-        assert '{"job_id": "job-1"' in errors[0]
+        assert "job-1" not in errors[0]  # handles are connectors' own, and may carry what is secret
 
 
 async def test_an_orphan_of_a_certain_age_is_deleted_where_the_operator_says_so() -> None:
