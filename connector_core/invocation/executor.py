@@ -21,12 +21,15 @@ class PoolExecutor(ThreadPoolExecutor):
     Work goes into the pool of the connector whose call hands it over, so that each keeps to its own threads, and into
     `pool` where no call does.
 
-    It is a `ThreadPoolExecutor` because asyncio takes nothing else, and runs nothing in threads of that: their number
-    would be asyncio's choice and not the operator's, and the interpreter would wait at its exit for code that hangs.
+    It is a `ThreadPoolExecutor` because asyncio takes nothing else, and runs nothing of a plugin's in threads of that: their
+    number would be asyncio's choice and not the operator's, and the interpreter would wait at its exit for code that hangs.
+
+    Args:
+        pool: for what no call hands over; `None` on the loop that serves, where that is not a plugin's, and is run as ever.
     """
 
-    def __init__(self, pool: BlockingPool) -> None:
-        super().__init__(max_workers=1)
+    def __init__(self, pool: BlockingPool | None) -> None:
+        super().__init__(thread_name_prefix="asyncio")  # as asyncio calls its own
         self._pool = pool
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -35,15 +38,18 @@ class PoolExecutor(ThreadPoolExecutor):
         Raises:
             CapacityExceededError: the pool is full.
         """
+        pool = POOL_OF_CALL.get() or self._pool
+        if pool is None:
+            return super().submit(fn, *args, **kwargs)
         future: Future[T] = Future()
         work = partial(_run, future, partial(fn, *args, **kwargs))
-        pool = POOL_OF_CALL.get() or self._pool
         future.add_done_callback(lambda ended: ended.cancelled() and pool.withdraw(work))
         pool.submit(work)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing waits: what runs is left behind."""
+        """End idle threads; nothing waits for a plugin's code, and what runs of it is left behind."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 def _run(future: Future[Any], function: Callable[[], Any]) -> None:

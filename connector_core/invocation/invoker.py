@@ -20,7 +20,6 @@ from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.loops import HomeLoop, LoopThread, RunningLoop
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.places import Place, run_in_place
-from connector_core.invocation.pools import BlockingPool
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
@@ -193,18 +192,17 @@ class Invoker:
         if (place := self._places.get(connector)) is None:
             place = self._places[connector] = Place(connector, self._limits_of(connector), self._base_context)
             if place.limits.in_place:
-                self._lend_threads(place.limits)
+                self._lend_threads()
             labels = (connector.plugin.name, connector.name)
             self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
             self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
         return place
 
-    def _lend_threads(self, limits: CallLimits) -> None:
+    def _lend_threads(self) -> None:
         """Have `asyncio.to_thread` on the serving loop use threads of ours, since plugin code runs there."""
         if not self._lends_threads:
             self._lends_threads = True
-            spare = BlockingPool("the thread pool of the serving loop", limits.workers, limits.queue)
-            self._home_loop.loop.set_default_executor(PoolExecutor(spare))
+            self._home_loop.loop.set_default_executor(PoolExecutor(None))
 
     def _loop(self, place: Place) -> RunningLoop:
         if place.limits.in_place:

@@ -1,0 +1,1 @@
+"""What takes minutes: run by `.ci/long`, and in small by the tests beside it."""
