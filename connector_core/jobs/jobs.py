@@ -132,6 +132,10 @@ class Jobs:
         """
         return fit(await self._invoker.invoke(connector, "do", arguments, timeout), self._max_answer_bytes)
 
+    def limit(self, connector: RegisteredConnector, operation: str) -> float:
+        """Return the longest time that an operation may take, in seconds."""
+        return self._invoker.limit(connector, operation)
+
     async def close(self, timeout: float) -> None:
         """Let what goes on without a caller end, for so long, and close the memory."""
         await self._creates.close(timeout)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from connector_core.errors import ConnectorError, InvalidRequestError, UnsupportedOperationError
+from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
 from connector_core.metrics import Metrics, do_operation
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
@@ -41,7 +41,7 @@ class SyncConnectorService:
         except ConnectorError:
             await _let_it_send(raw)
             raise
-        inputs = await _inputs(raw, header)
+        inputs = await _inputs(raw, header, self._jobs.limit(connector, do_operation))
         request.count_input(inputs.ByteSize())
         arguments = create_arguments(header, inputs)
         resource = await self._jobs.do(connector, arguments, request.timeout)
@@ -60,8 +60,14 @@ async def _header(raw: AsyncIterator[bytes]) -> agent_pb2.CreateRequestHeader:
     return message.header
 
 
-async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHeader) -> LiteralMap:
-    second = await anext(raw, None)
+async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHeader, within: float) -> LiteralMap:
+    try:
+        async with asyncio.timeout(within):
+            second = await anext(raw, None)
+    except TimeoutError:
+        raise DeadlineExceededError(
+            f"neither inputs nor the end of the stream came within {within:g} s of the header"
+        ) from None
     if second is not None:
         message = decode(agent_pb2.ExecuteTaskSyncRequest, second)
         if message.WhichOneof("part") != "inputs":

@@ -108,6 +108,15 @@ async def test_a_second_header_is_refused() -> None:
     assert "second message" in details_of(error)
 
 
+async def test_a_client_without_a_deadline_that_sends_no_more_than_a_header_is_not_waited_for_for_ever() -> None:
+    async with running_server(Answers(), settings={"deadlines": {"do": 0.05}}) as host:
+        call = host.sync_stub.ExecuteTaskSync()
+        await call.write(header())
+        refused = await refusal(call.read())
+    assert refused.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "within 0.05 s of the header" in details_of(refused)
+
+
 async def test_a_client_that_does_not_half_close_is_answered() -> None:
     stays_open = asyncio.Event()
 
