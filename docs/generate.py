@@ -18,6 +18,9 @@ from pydantic import BaseModel, SecretStr
 import connector_core
 from connector_core import errors, hookspecs
 from connector_core.cli.app import _exit_code, app
+from connector_core.http.app import SERVICES
+from connector_core.http.gateway import derive_routes
+from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
 from connector_core.operations import ARGUMENTS
 from connector_core.services.foreign import HTTP_STATUS_CODES
@@ -182,6 +185,33 @@ def metric_families() -> list[Any]:
     return list(registry.collect())
 
 
+def routes() -> str:
+    """The routes of the JSON gateway."""
+    rows = []
+    for route in sorted(
+        derive_routes(SERVICES.values()), key=lambda route: (route.is_about_tasks, route.template.text)
+    ):
+        method = route.method
+        forms = [
+            f"{'a stream of ' if is_stream else ''}`{message.name}`"
+            for is_stream, message in (
+                (method.client_streaming, method.input_type),
+                (method.server_streaming, method.output_type),
+            )
+        ]
+        call = f"`{method.containing_service.name}.{method.name}`"
+        rows.append(
+            [_code(f"{route.verb} {route.template.text}"), call, *forms, "no" if route.is_about_tasks else "yes"]
+        )
+    return _table(["route", "calls", "takes", "answers", "open"], rows)
+
+
+def gateway_statuses() -> str:
+    """The HTTP status of each gRPC code."""
+    rows = ([_code(code.name), str(code.value[0]), str(status)] for code, status in HTTP_STATUS.items())
+    return _table(["code", "number", "HTTP status"], rows)
+
+
 def cli() -> str:
     """Every command with its arguments and options."""
     return "\n".join(_command(name, command) for name, command in commands().items())
@@ -252,6 +282,8 @@ CONTENT: Mapping[str, Callable[[], str]] = {
     "exceptions": exceptions,
     "http-statuses": http_statuses,
     "metrics": metrics,
+    "routes": routes,
+    "gateway-statuses": gateway_statuses,
     "cli": cli,
 }
 
