@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.echo import echoes
 from tests.support.garble import SIGNING_KEY, Garbler, nested
-from tests.support.wire import METHODS, Alarms, Sent, WireHost, drive
+from tests.support.wire import METHODS, Sent, WireHost, drive, no_alarms
 
 Drive = Callable[[Iterable[Sent]], Counter[str]]
 
@@ -26,9 +25,7 @@ SIGNING = {"keys": [SIGNING_KEY.decode()]}
 def host(request: pytest.FixtureRequest) -> Iterator[Drive]:
     """A host to drive, from which nothing may be left when it has been driven."""
     signing = SIGNING if request.param == "signing" else {}
-    alarms = Alarms()
-    logging.getLogger("connector_core").addHandler(alarms)
-    with asyncio.Runner() as runner:
+    with no_alarms(), asyncio.Runner() as runner:
 
         async def make() -> WireHost:
             return WireHost(*echoes(), in_place=IN_PLACE, memory={"entries": 2000}, signing=signing)
@@ -37,8 +34,6 @@ def host(request: pytest.FixtureRequest) -> Iterator[Drive]:
         yield lambda requests: runner.run(drive(made, requests))
         runner.run(settled(made))
         runner.run(made.close())
-    logging.getLogger("connector_core").removeHandler(alarms)
-    assert not alarms.seen
 
 
 async def settled(host: WireHost) -> None:

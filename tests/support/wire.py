@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -264,14 +265,28 @@ def _tasks() -> list[asyncio.Task[Any]]:
     return [one for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done()]
 
 
-class Alarms(logging.Handler):
-    """Keeps what the host logs of failures that it did not expect: its own, and any with a traceback."""
-
+class _Alarms(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep an alarm."""
         if record.levelno >= logging.ERROR or record.exc_info:
             self.seen.append(self.format(record))
+
+
+@contextmanager
+def no_alarms() -> Iterator[None]:
+    """Make sure that the host logs no failure in the block that it did not expect: its own, or any with a traceback.
+
+    Raises:
+        AssertionError: it did.
+    """
+    alarms = _Alarms()
+    logger = logging.getLogger("connector_core")
+    logger.addHandler(alarms)
+    try:
+        yield
+    finally:
+        logger.removeHandler(alarms)
+    assert not alarms.seen, f"the host logged {len(alarms.seen)} failures that it did not expect: {alarms.seen[0]}"
