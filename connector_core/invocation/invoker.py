@@ -208,7 +208,7 @@ class Invoker:
         if place.limits.in_place:
             return self._home_loop
         name = place.connector.plugin.name
-        if (thread := self._loops.get(name)) is None:
+        if (thread := self._loops.get(name)) is None or thread.loop.is_closed():
             thread = self._loops[name] = LoopThread(f"plugin {name}", self._new_loop, place.pool)
             self._watch.add(thread.name, thread.loop, thread.identity)
         return thread

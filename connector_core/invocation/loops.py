@@ -1,6 +1,7 @@
 """An event loop in a thread of its own, on which one plugin's async code runs."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -70,10 +71,23 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        while not self._stopping:
+        while not self._stopping and not self._loop.is_closed():
             self._run_once()
+        if self._loop.is_closed():
+            self._bury()
+            return
         self._cancel_all()
         self._loop.close()
+
+    def _bury(self) -> None:
+        """Let the calls end that were under way on a loop which a thread of the plugin's own, or a hook, has closed."""
+        _log.error(
+            "code of %s has closed the loop that it runs on: its calls fail, and the next ones get a new loop",
+            self.name,
+        )
+        for task in asyncio.all_tasks(self._loop):
+            with contextlib.suppress(BaseException):  # it is the plugin's code that ends here
+                task.get_coro().close()
 
     def _run_once(self) -> None:
         try:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from connector_core import Phase
-from connector_core.testing import RunningServer
+from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.faults import failure, failures, host_of, others_are_served
 from tests.support.rpc import details_of
@@ -357,6 +357,35 @@ async def test_a_plugin_that_closes_its_loop_while_it_runs_fails_that_call_alone
         error = await failure(host.create("bad"))
         assert "RuntimeError: Cannot close a running event loop" in details_of(error)
         assert Phase((await host.get("bad", JOB)).phase) is Phase.SUCCEEDED
+
+
+class Fragile(asyncio.SelectorEventLoop):
+    """A loop that is closed as soon as it is stopped, as a thread of the plugin's own might do."""
+
+    def run_forever(self) -> None:
+        super().run_forever()
+        self.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio's, of what died with the loop
+async def test_a_plugin_that_loses_its_loop_fails_the_calls_on_it_and_gets_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    never = Never()
+
+    async def create() -> JobMeta:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return JobMeta("1")
+
+    async with running_server(Jobs("bad", create=create, delete=never.wait), new_plugin_loop=Fragile) as host:
+        other = started(host.delete("bad", JOB))
+        await happens(never.begun)
+        await failure(host.create("bad"))
+        await failure(other)
+        assert Phase((await host.get("bad", JOB)).phase) is Phase.SUCCEEDED
+        assert host.server.invoker.abandoned == 0
+        assert len([one for one in caplog.messages if "has closed the loop that it runs on" in one]) == 1
 
 
 # When it is started and closed
