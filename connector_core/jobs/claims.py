@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 _LOOK_AGAIN = 0.05
 
 
+class SupersededError(TransientError):
+    """A later attempt of the same task has begun, so that nobody wants this one's job any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
     """What is remembered of an attempt: claimed by whom; when done, its resource meta and what was made of that.
@@ -84,7 +88,7 @@ class Claims:
                     )
                 return Done(record.resource_meta, data)
             if await self._memory.get(_later(attempt)) is not None:
-                raise TransientError("a later attempt of this task has begun, and this one is given up")
+                raise SupersededError("a later attempt of this task has begun, and this one is given up")
             if self._is_free(record):
                 if await self._memory.replace(_key(attempt), data, self._claim, lease):
                     return None

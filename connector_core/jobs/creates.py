@@ -24,7 +24,7 @@ from connector_core.errors import (
 from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
-from connector_core.jobs.claims import Claims, Done
+from connector_core.jobs.claims import Claims, Done, SupersededError
 from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.registry import RegisteredConnector
@@ -189,7 +189,7 @@ class Creates:
             return
         if later is not None:
             self._spawn(self._delete_orphan(connector, name, later))
-            raise TransientError("a later attempt of this task has begun, so what this one started is deleted again")
+            raise SupersededError("a later attempt of this task has begun, so what this one started is deleted again")
 
     async def _invoke(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], timeout: float | None
@@ -308,7 +308,8 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> None:
     """Log why a create failed whose caller had gone."""
     if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
-        _log.warning(
+        _log.log(
+            logging.INFO if isinstance(error, SupersededError) else logging.WARNING,
             "plugin %s: a create of connector %s failed after its caller had gone: %s",
             connector.plugin.name,
             connector.name,

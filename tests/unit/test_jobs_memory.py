@@ -303,8 +303,9 @@ async def test_redis_that_is_gone_cannot_be_reached(redis: RedisServer) -> None:
 
 
 async def test_redis_that_hangs_is_waited_for_once_and_found_again(redis: RedisServer) -> None:
+    patient = RedisMemory(redis.url, timeout=30, pause=0)
+    await patient.put("a", b"1", 60)
     memory = RedisMemory(redis.url, timeout=0.05, pause=3600)
-    await memory.put("a", b"1", 60)
     redis.hang()
     answers = await asyncio.gather(*(memory.get("a") for _ in range(200)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {MemoryUnavailableError}
@@ -312,7 +313,6 @@ async def test_redis_that_hangs_is_waited_for_once_and_found_again(redis: RedisS
     with pytest.raises(MemoryUnavailableError, match="did not answer a moment ago"):
         await memory.get("a")
     await memory.close()
-    patient = RedisMemory(redis.url, pause=0)
     assert await patient.get("a") == b"1"
     await patient.close()
 
