@@ -222,7 +222,7 @@ def run_task(
     ] = None,
     output_prefix: Annotated[
         str | None,
-        typer.Option(help="The URI under which large outputs are written. [default: a new temporary folder]"),
+        typer.Option(help="The URI or folder under which large outputs are written. [default: a new temporary folder]"),
     ] = None,
     endpoint: Endpoint = None,
     detach: Annotated[
@@ -238,6 +238,8 @@ def run_task(
     config: Config = None,
 ) -> int:
     """Run a task without a Flyte cluster, on the plugins installed here or on a host that serves.
+
+    For example: connector-host run sleep --input seconds=3, or connector-host run process -- /bin/echo hello
 
     What the task gives goes to stdout, everything else to stderr. Ctrl-C asks the connector to delete the job and waits
     for that; a second one gives up waiting. The exit code is 0 only for SUCCEEDED; 1 for any other end, 2 for what

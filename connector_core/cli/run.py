@@ -37,13 +37,14 @@ def run_task(order: Order, manner: Manner, *, output_prefix: str | None, detach:
     category = category_of(request.template)
 
     async def run(session: Session) -> int:
-        if await session.interrupts.before_first(session.client.is_sync(category)):
-            return await _answer_at_once(session, request, detach=detach)
-        job = await _create(session, request)
-        return await (_detach(session, job) if detach else _attend(session, job))
+        is_sync = await session.interrupts.before_first(session.client.is_sync(category))
+        with _output_folder(output_prefix, is_here=not session.endpoint, keep=detach) as request.output_prefix:
+            if is_sync:
+                return await _answer_at_once(session, request, detach=detach)
+            job = await _create(session, request)
+            return await (_detach(session, job) if detach else _attend(session, job))
 
-    with _output_folder(output_prefix, is_here=manner.endpoint is None, keep=detach) as request.output_prefix:
-        return carry_out(run, manner, category, live_hint="" if detach else "Ctrl-C stops it")
+    return carry_out(run, manner, category, live_hint="" if detach else "Ctrl-C stops it")
 
 
 def show_job(handle: str, manner: Manner, *, wait: bool) -> int:
@@ -110,7 +111,7 @@ def _output_folder(prefix: str | None, *, is_here: bool, keep: bool) -> Iterator
     For a host elsewhere (not `is_here`) it is only named: that may run as another user, who could not write into ours.
     """
     if prefix is not None:
-        yield prefix
+        yield prefix if "://" in prefix else Path(prefix).resolve().as_uri()
         return
     if not is_here:
         yield (Path(tempfile.gettempdir()).resolve() / f"connector-host-run-{uuid.uuid4().hex}").as_uri()

@@ -150,6 +150,14 @@ def test_no_trace_is_left_of_an_output_folder_that_nothing_was_written_into(fold
     assert list((folder / "tmp").iterdir()) == []
 
 
+@pytest.mark.parametrize("prefix", ["results", "s3://bucket/results"])
+def test_outputs_go_where_they_are_wanted(folder: Path, prefix: str) -> None:
+    script = "echo {{.outputPrefix}}"
+    result = host(folder, "run", "process", "--output-prefix", prefix, "--json", "--", "sh", "-c", script)
+    wanted = prefix if "://" in prefix else (folder / prefix).as_uri()
+    assert outputs(result)["stdout"] == f"{wanted}\n"
+
+
 # Tasks as flytekit serialises them
 
 

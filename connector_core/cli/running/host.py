@@ -13,6 +13,7 @@ from connector_core.task import TaskCategory
 
 if TYPE_CHECKING:
     from connector_core.plugins import PluginLoadResult
+    from connector_core.server import ConnectorServer
 
 
 @dataclass
@@ -23,13 +24,14 @@ class Host:
         endpoint: where it is; empty for one in this process.
         settings: those of one in this process.
         plugins: what one in this process has loaded.
-        hangs: whether plugin code may still be running in this process, in threads that would keep it from ending.
+        hangs: whether this process cannot end in good order: plugin code still runs in threads, or closing was cut short.
     """
 
     endpoint: str = ""
     settings: Settings | None = None
     plugins: "PluginLoadResult | None" = None
     hangs: bool = False
+    _server: "ConnectorServer | None" = None  # kept, as gRPC crashes when a server is freed that was not closed
 
     def load(self) -> None:
         """Load the plugins of a host in this process, before any loop runs: importing blocks.
@@ -57,8 +59,12 @@ class Host:
         from connector_core.server import ConnectorServer  # a host elsewhere needs no server here
 
         server = ConnectorServer(self._registry(category), _quiet(self.settings))
-        self.hangs = True  # unless it is closed in good order
-        await server.start()
+        self._server, self.hangs = server, True  # unless it is closed in good order
+        try:
+            await server.start()
+        except BaseException:
+            self.hangs = server.invoker.abandoned > 0
+            raise
         try:
             async with connected(f"127.0.0.1:{server.port}", is_own=True) as client:
                 yield client

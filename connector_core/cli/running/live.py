@@ -109,7 +109,7 @@ class LiveView:
             for line in harmless(resource.message.strip()).splitlines()[:_MESSAGE_LINES]:
                 yield Text(f"  {line}", no_wrap=True, overflow="ellipsis")
             for link in resource.log_links[:_LINKS]:
-                yield Text("  ").append_text(_link(link.name, link.uri))
+                yield Text("  ", no_wrap=True, overflow="ellipsis").append_text(_link(link.name, link.uri))
         if self._usage:
             yield Text(f"  {' · '.join(self._usage)}", no_wrap=True, overflow="ellipsis")
         yield Text(f"  {self._hint}", style="dim", no_wrap=True, overflow="ellipsis")

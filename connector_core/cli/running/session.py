@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import io
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from connector_core.cli.running.client import Client, check_endpoint
 from connector_core.cli.running.host import Host
@@ -71,12 +72,14 @@ def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: s
     host = Host(check_endpoint(endpoint)) if endpoint else Host(settings=manner.settings())
     _log(manner)
     out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="backslashreplace")  # outputs and logs have characters that not every locale has
     code = 1
     try:
         # What plugins print must not get among the outputs.
         with contextlib.redirect_stdout(sys.stderr), _view(manner, str(category), live_hint) as view:
             host.load()
-            code = asyncio.run(_on_host(work, host, category, view, out, manner))
+            code = _run(_on_host(work, host, category, view, out, manner), host)
     except KeyboardInterrupt:  # while plugins were loaded
         code = 130
     except BrokenPipeError:  # whoever reads has seen enough, as `head` does
@@ -90,6 +93,16 @@ def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: s
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _run(work: Coroutine[Any, Any, int], host: Host) -> int:
+    """Run the loop, and close it, unless what hangs would hang that too."""
+    runner = asyncio.Runner()
+    try:
+        return runner.run(work)
+    finally:
+        if not host.hangs:
+            runner.close()
 
 
 async def _on_host(work: Work, host: Host, category: TaskCategory, view: View, out: TextIO, manner: Manner) -> int:
@@ -107,7 +120,8 @@ async def _on_host(work: Work, host: Host, category: TaskCategory, view: View, o
 
 
 def _view(manner: Manner, title: str, hint: str) -> View:
-    if hint and not manner.verbose and sys.stderr.isatty() and os.environ.get("TERM") not in {None, "dumb", "unknown"}:
+    is_able = os.environ.get("TERM") not in {None, "dumb", "unknown"} and sys.stderr.encoding.lower().startswith("utf")
+    if hint and not manner.verbose and sys.stderr.isatty() and is_able:
         from connector_core.cli.running.live import LiveView
 
         return LiveView(sys.stderr, title, hint)

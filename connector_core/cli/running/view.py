@@ -87,7 +87,7 @@ class PlainView:
                 self.say(f"see {link.name}: {link.uri}" if link.name else f"see {link.uri}")
         if resource.phase != self._phase and not is_over(resource):
             self._phase = resource.phase
-            self.say(with_message(phase_name(resource), resource))
+            self.say(" ".join(with_message(phase_name(resource), resource).split()))
 
     def usage(self, usage: Sequence[str]) -> None:
         """Nothing: these are for looking on."""
