@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from connector_core.errors import ConnectorError, IllegalAnswerError
+from connector_core.errors import ConnectorError, IllegalAnswerError, PluginCallError
+from connector_core.invocation.faults import described
 from connector_core.operations import Operation, encode_answer
 
 
@@ -14,11 +15,30 @@ def encoded(operation: Operation, answer: Any, arguments: Mapping[str, Any]) -> 
         IllegalAnswerError: it is none, or holds something that cannot be sent. Asking again would only give it again, so
             this is not the transient failure that an exception of plugin code counts as.
     """
+    if operation.name == "get_many" and isinstance(answer, list | tuple):
+        return [_encoded_alone(one, arguments) for one in answer]
+    return _encoded(operation.name, answer, arguments)
+
+
+def _encoded(name: str, answer: Any, arguments: Mapping[str, Any]) -> Any:
     try:
-        return encode_answer(operation.name, answer, arguments)
+        return encode_answer(name, answer, arguments)
     except ConnectorError:
         raise
     except Exception as error:
         raise IllegalAnswerError(
-            f"returned a {type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
+            f"returned a {type(answer).__name__} that cannot be sent: {described(error)}"
         ) from error
+
+
+def _encoded_alone(answer: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return one job's answer, or its error: what is wrong with it is no trouble of the jobs that are asked for with it."""
+    if isinstance(answer, BaseException) and not isinstance(answer, ConnectorError):
+        error = PluginCallError(described(answer))  # as `asyncio.gather` gives them, cancelled ones included
+        error.__cause__ = answer
+        return error
+    try:
+        (one,) = _encoded("get_many", [answer], arguments)
+    except IllegalAnswerError as illegal:
+        return illegal
+    return one

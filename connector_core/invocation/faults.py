@@ -30,12 +30,17 @@ def translate(error: BaseException, connector: RegisteredConnector, operation: O
     elif isinstance(error, SystemExit):
         translated = PluginCallError(f"the plugin called sys.exit({_text(lambda: repr(error.code))})")
     else:
-        translated = PluginCallError(f"{type(error).__name__}: {_text(lambda: str(error))}")
+        translated = PluginCallError(described(error))
     if translated is not error:
         translated.__cause__ = error
     translated.plugin = connector.plugin.name
     translated.operation = operation.name
     return translated
+
+
+def described(error: BaseException) -> str:
+    """Return an exception's type and text, whatever printing it does."""
+    return f"{type(error).__name__}: {_text(lambda: str(error))}"
 
 
 def too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineExceededError:

@@ -17,12 +17,12 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from connector_core import LogLink, LogPage, Phase, Resource, TransientError
+from connector_core import LogLink, LogPage, PermanentError, Phase, Resource, TransientError
 from connector_core.connector import ConnectorBase
 from connector_core.literals import to_python_map
 from connector_core.testing import RunningServer
 from tests.fakes import Answers, Gate, JobMeta, Jobs, happens
-from tests.support.faults import failure, host_of, read_logs
+from tests.support.faults import UnprintableError, failure, host_of, read_logs
 from tests.support.rpc import details_of
 
 JOB = JobMeta("1").encode()
@@ -111,6 +111,35 @@ async def test_what_is_no_resource_is_a_clear_failure_at_once_and_never_silence(
             error = await failure(call)
             assert error.code() is INTERNAL
             assert f"connector', {operation}(): returned " in details_of(error)
+
+
+async def test_what_is_wrong_with_one_of_many_is_no_trouble_of_the_others() -> None:
+    wrong = {
+        **NO_RESOURCES,
+        "an exception": ConnectionError("the backend hung up"),
+        "a cancelled one": asyncio.CancelledError(),
+        "an unprintable one": UnprintableError(),
+        "an error of ours": PermanentError("it is lost"),
+    }
+    names = [*wrong, "good"]
+
+    async def get_many(resource_metas: list[JobMeta]) -> list[Any]:
+        return [wrong.get(one.job_id, Resource(RUNNING)) for one in resource_metas]
+
+    async with host_of(Jobs("bad", get_many=get_many), deadlines={"get_many": 2, "get": 2}) as host:
+        calls = [host.get("bad", JobMeta(name).encode(), timeout=2) for name in names]
+        answers = dict(zip(names, await asyncio.gather(*calls, return_exceptions=True), strict=True))
+    assert Phase(answers.pop("good").phase) is RUNNING  # type: ignore[union-attr]
+    assert Phase(answers.pop("an error of ours").phase) is Phase.FAILED  # type: ignore[union-attr]
+    for name in ("an exception", "a cancelled one", "an unprintable one"):
+        resource = answers.pop(name)
+        assert isinstance(resource, FlyteResource), name
+        assert Phase(resource.phase) is RUNNING
+        assert type(wrong[name]).__name__ in resource.message
+    for name, error in answers.items():
+        assert isinstance(error, grpc.aio.AioRpcError), name
+        assert error.code() is INTERNAL
+        assert "get_many(): returned " in details_of(error)
 
 
 @pytest.mark.parametrize("answer", NO_METAS.values(), ids=list(NO_METAS))

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.faults import (
     host_of,
     read_logs,
 )
+from tests.support.rpc import details_of
 
 JOB = JobMeta("1").encode()
 HOOK = "\n    @hookimpl\n    def register_connectors(): return [Job('{task_type}')]\n"
@@ -122,9 +124,9 @@ async def test_what_a_method_raises_fails_that_call_alone(fault: Fault, says: st
         for kind in KINDS:
             for operation, call in calls_of(host, kind).items():
                 error = await failure(call())
-                assert (error.details() or "").startswith(f"plugin 'test-{kind}")
-                assert f"{operation}(): " in (error.details() or "")
-                assert says in (error.details() or "")
+                assert details_of(error).startswith(f"plugin 'test-{kind}")
+                assert f"{operation}(): " in details_of(error)
+                assert says in details_of(error)
             counted = {**failures(host, kind), **failures(host, f"{kind}_do")}
             assert {name.split()[0]: number for name, number in counted.items()} == dict.fromkeys(OPERATIONS, 1)
 
@@ -150,7 +152,7 @@ async def test_an_error_that_its_author_derived_or_filled_badly_still_says_what_
             for operation, call in calls_of(host, kind).items():
                 error = await failure(call())
                 assert error.code() is code
-                assert f"{operation}(): {says}" in (error.details() or "")
+                assert f"{operation}(): {says}" in details_of(error)
 
 
 async def test_such_an_error_in_get_is_ridden_out_or_fails_the_job() -> None:
@@ -179,4 +181,51 @@ async def test_a_generator_of_log_lines_that_raises_halfway_ends_its_stream_alon
             stream = host.get_logs(connector.task_type_name, JOB)
             assert (await anext(stream)).body.results == ["first"]
             error = await failure(anext(stream))
-            assert "get_logs(): " in (error.details() or "")
+            assert "get_logs(): " in details_of(error)
+
+
+# When it is started and closed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_start_raises_keeps_that_connector_from_its_calls_alone(kind: str) -> None:
+    starts = [as_method(fault, is_async=KINDS[kind]) for fault, _says in RAISED.values()]
+    connectors = [Jobs(f"bad_{number}", start=start) for number, start in enumerate(starts)]
+    in_place = [f"test-{one.name}" for one in connectors] if kind == "in_place" else []
+    async with host_of(*connectors, in_place=in_place) as host:
+        for connector, (_fault, says) in zip(connectors, RAISED.values(), strict=True):
+            error = await failure(host.create(connector.task_type_name))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert f"{connector.name!r} could not be started: " in details_of(error)
+            assert says in details_of(error)
+            labels = {"plugin": f"test-{connector.name}", "connector": connector.name}
+            assert host.metric("flyte_connector_connector_started", **labels) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whatever_close_raises_the_others_are_closed_and_it_is_logged(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    closes = [as_method(fault, is_async=KINDS[kind]) for fault, _says in RAISED.values()]
+    connectors = [Jobs(f"bad_{number}", close=close) for number, close in enumerate(closes)]
+    in_place = [f"test-{one.name}" for one in connectors] if kind == "in_place" else []
+    closed = threading.Event()
+    async with host_of(*connectors, Jobs("closing", close=closed.set), in_place=in_place):
+        pass
+    assert closed.is_set()
+    for connector, (_fault, says) in zip(connectors, RAISED.values(), strict=True):
+        (logged,) = [message for message in caplog.messages if f"{connector.name} failed to close: " in message]
+        assert says in logged
+
+
+async def test_get_many_that_raises_is_ridden_out_for_every_job_of_the_batch() -> None:
+    methods = [as_method(fault, is_async=True) for fault, _says in RAISED.values()]
+    connectors = [Jobs(f"bad_{number}", get_many=method) for number, method in enumerate(methods)]
+    metas = [JobMeta(str(number)).encode() for number in range(3)]
+    said = [says for _fault, says in RAISED.values() for _ in metas]
+    async with host_of(*connectors) as host:
+        calls = [host.get(one.task_type_name, meta, timeout=2) for one in connectors for meta in metas]
+        answers = await asyncio.gather(*calls)
+    for answer, says in zip(answers, said, strict=True):
+        assert Phase(answer.phase) is Phase.RUNNING
+        assert says in answer.message
