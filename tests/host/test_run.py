@@ -145,6 +145,14 @@ def test_what_a_sync_connector_refuses_is_said_in_its_own_words(folder: Path) ->
     assert "INVALID_ARGUMENT: plugin 'duckdb', do(): Parser Error: syntax error at or near \"SELEC\"" in result.stderr
 
 
+def test_settings_of_a_host_that_serves_do_not_get_into_the_way(folder: Path) -> None:
+    own = 'port = 1\ngateway = "tasks"\nrequire = ["other"]\nhost = "192.0.2.1"\n'
+    settings = (folder / "connector-host.toml").read_text()
+    (folder / "connector-host.toml").write_text(f'{own}{settings}[memory]\nkind = "sqlite"\n')
+    assert outputs(host(folder, "run", "sleep", "--input", "seconds=0", "--json")) == {"slept": 0.0}
+    assert not list(folder.glob("*.sqlite*"))
+
+
 def test_no_trace_is_left_of_an_output_folder_that_nothing_was_written_into(folder: Path) -> None:
     assert host(folder, "run", "sleep", "--input", "seconds=0").returncode == 0
     assert list((folder / "tmp").iterdir()) == []

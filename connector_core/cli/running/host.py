@@ -95,8 +95,8 @@ class Host:
 
 def _quiet(settings: Settings) -> Settings:
     """A host for one call: it listens where nobody else looks, and shares no memory of jobs with one that serves."""
-    own = {"host": "127.0.0.1", "port": 0, "http_port": 0, "memory": MemorySettings(), "strict": False, "require": ()}
-    return settings.model_copy(update=own)
+    place = {"host": "127.0.0.1", "port": 0, "http_port": 0, "gateway": "metadata"}
+    return settings.model_copy(update={**place, "memory": MemorySettings(), "strict": False, "require": ()})
 
 
 def _hints(plugins: "PluginLoadResult") -> Iterator[str]:
