@@ -217,6 +217,17 @@ async def test_an_app_that_cannot_be_made_is_in_the_log(
     assert "no starlette" in caplog.text
 
 
+async def test_a_thread_that_does_not_end_is_left_behind_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    server = HttpServer("127.0.0.1", 0)
+    server.start(gate.block, asyncio.new_event_loop)  # type: ignore[arg-type] # an import that hangs
+    await gate.reached()
+    server.close(0.01)
+    assert "the thread that serves HTTP did not end within 0.01 s" in caplog.text
+    gate.open()
+    await eventually(lambda: "http" not in [thread.name for thread in threading.enumerate()])
+
+
 async def test_draining_is_said_first_and_new_calls_are_refused_while_those_under_way_end(
     with_tasks: dict[str, Any],
 ) -> None:

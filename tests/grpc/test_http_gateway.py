@@ -235,7 +235,7 @@ async def test_a_stream_has_a_deadline_too(with_tasks: dict[str, Any]) -> None:
         await Never().wait()
 
     async with running_server(Jobs(get_logs=get_logs), settings=with_tasks) as server:
-        answer = await send(server, "GET", f"agent/task/logs/job/0/{JOB}", headers={"Grpc-Timeout": "300m"})
+        answer = await send(server, "GET", f"agent/task/logs/job/0/{JOB}", headers={"Grpc-Timeout": "2S"})
     first, last = answer.lines
     assert first["result"]["body"]["results"] == ["first"]
     assert last["error"]["code"] == StatusCode.DEADLINE_EXCEEDED.value[0]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.rpc.status_pb2 import Status
 
 from connector_core.http.gateway.guard import STREAM_TYPES
@@ -213,11 +213,5 @@ class _Schemas:
         if field.message_type is not None:
             return self.refer_to(field.message_type)
         if field.enum_type is not None:
-            return _names(field.enum_type)
+            return {"enum": [value.name for value in field.enum_type.values]}
         return _SCALARS[field.type]
-
-
-def _names(enum: EnumDescriptor) -> Schema:
-    if enum.full_name == "google.protobuf.NullValue":
-        return {"type": "null"}
-    return {"enum": [value.name for value in enum.values]}
