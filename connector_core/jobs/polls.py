@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cachetools import LRUCache
 from flyteidl.admin import agent_pb2
 
 from connector_core.errors import (
@@ -31,15 +30,13 @@ from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.batches import Batches
 from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.recent import RecentAnswers
 from connector_core.jobs.records import JobRecord, Known
 from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
 
 _log = logging.getLogger(__name__)
 
-_Recent = tuple[float, agent_pb2.Resource]
-
-_RECENT_BYTES = 64 * 1024 * 1024
 _KEPT_BYTES = 64 * 1024
 """An answer beyond this is not kept, or only what matters of it."""
 
@@ -82,7 +79,7 @@ class Polls:
         self._limit_of = limit_of
         self._clock = clock
         self._asking: dict[bytes, asyncio.Future[agent_pb2.Resource]] = {}
-        self._recent: LRUCache[bytes, _Recent] = LRUCache(_RECENT_BYTES, getsizeof=_recent_bytes)
+        self._recent = RecentAnswers()
         self._batches = Batches(invoker, options.batch_window, options.batch_size)
 
     async def get(
@@ -95,7 +92,7 @@ class Polls:
         """
         end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
         job = _job_id(connector, resource_meta)
-        if (recent := self._recent_answer(connector, job)) is not None:
+        if connector.min_poll_interval and (recent := self._recent.get(job)) is not None:
             return recent
         while (asking := self._asking.get(job)) is not None:
             if (answer := await self._join(asking, job, end)) is not None:
@@ -112,20 +109,12 @@ class Polls:
         finally:
             asking.cancel()  # without effect where there is an outcome; else the next in line asks
             del self._asking[job]
-        if connector.min_poll_interval and resource.ByteSize() <= _KEPT_BYTES:
-            self._recent[job] = (time.monotonic(), resource)
+        self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
     async def close(self) -> None:
         """Give up what is being asked for."""
         await self._batches.close()
-
-    def _recent_answer(self, connector: RegisteredConnector, job: bytes) -> agent_pb2.Resource | None:
-        interval = connector.min_poll_interval
-        if not interval or (found := self._recent.get(job)) is None:
-            return None
-        asked_at, resource = found
-        return resource if time.monotonic() - asked_at < interval else None
 
     async def _join(
         self, asking: "asyncio.Future[agent_pb2.Resource]", job: bytes, end: float
@@ -285,10 +274,6 @@ def _patience(timeout: float | None, limit: float) -> float:
     """Return how long to try, in seconds: short enough that the last known phase is answered before the deadline."""
     whole = min(math.inf if timeout is None else timeout, limit)
     return max(0.0, whole - min(0.5, whole / 4))
-
-
-def _recent_bytes(recent: _Recent) -> int:
-    return recent[1].ByteSize() + 1000  # what Python keeps around it, roughly
 
 
 def _job_id(connector: RegisteredConnector, resource_meta: bytes) -> bytes:
