@@ -132,7 +132,7 @@ class FaultyAsync(AsyncConnectorBase[TimedMeta]):
         self.faults.answer(None)
 
     async def get_logs(self, resource_meta: TimedMeta) -> AsyncIterator[str]:
-        for number in range(100):
+        for number in range(10):
             await self.faults.hold_up()
             yield self.faults.answer(f"line {number}")
 
@@ -175,7 +175,7 @@ class FaultyBlocking(AsyncConnectorBase[TimedMeta]):
         self.faults.answer(None)
 
     def get_logs(self, resource_meta: TimedMeta) -> Iterator[str]:
-        for number in range(100):
+        for number in range(10):
             self.faults.hold_up_blocking()
             yield self.faults.answer(f"line {number}")
 
