@@ -42,7 +42,7 @@ class ConnectorContract:
 
     inputs: Mapping[str, Any] = {}
     patience: float = 30
-    longest_block: float = 0.5
+    longest_block: float = 1.0
 
     def make_connector(self) -> ConnectorBase:
         """Return a new connector."""

@@ -170,8 +170,9 @@ class TestCallsThatAreCut:
             await happens(never.begun)
             codes = await asyncio.gather(*(call.code() for call in calls))
             assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}
-            await eventually(lambda: self.all_failures(host, operation) == 30)
-            assert self.failures(host, operation, "DEADLINE_EXCEEDED") == 30
+            # On a busy machine a deadline may pass before its call has left the client: those are never seen here.
+            await eventually(lambda: self.all_failures(host, operation) > 0 and not self.in_flight(host, operation))
+            assert self.failures(host, operation, "DEADLINE_EXCEEDED") == self.all_failures(host, operation)
 
     def connectors(self, never: Never) -> list[Jobs | Answers]:
         waiting = dict.fromkeys(("delete", "get_metrics"), never.wait)
@@ -188,6 +189,10 @@ class TestCallsThatAreCut:
         header = agent_pb2.ExecuteTaskSyncRequest()
         header.header.template.type = "answer"
         return host.sync_stub.ExecuteTaskSync(iter([header]), timeout=timeout)
+
+    def in_flight(self, host: RunningServer, operation: str) -> float:
+        task_type = "answer" if operation == "do" else "job"
+        return host.metric("flyte_connector_requests_in_flight", task_type=task_type, operation=operation)
 
     def failures(self, host: RunningServer, operation: str, code: str) -> float:
         task_type = "answer" if operation == "do" else "job"

@@ -19,6 +19,8 @@ from connector_plugin_process.connector import ProcessConnector, ProcessMeta
 
 
 class TestContract(ConnectorContract):
+    longest_block = 5  # it starts processes, which takes its time on a busy machine
+
     @pytest.fixture(autouse=True)
     def _state(self, bench: Any) -> None:
         self.bench = bench
