@@ -27,6 +27,7 @@ from tests.support.hosts import HostProcess, host_process
 
 TASK_TYPES = ("soak_async", "soak_many", "soak_blocking", "soak_sync")
 DEADLINE = 3.0
+WORKERS = 4
 
 _CODES = grpc.StatusCode
 _TROUBLE = {_CODES.OK, _CODES.UNAVAILABLE, _CODES.INTERNAL, _CODES.DEADLINE_EXCEEDED, _CODES.RESOURCE_EXHAUSTED}
@@ -44,7 +45,8 @@ _WARM_UP = 1 / 3
 _FLAT_SHARE = 0.05
 _FLAT = {"memory": 8.0, "threads": 3.0, "descriptors": 3.0}
 _SETTINGS: dict[str, Any] = {
-    "CONNECTOR_HOST__MEMORY__ENTRIES": "2000",  # so that what is remembered is at its bound soon
+    "CONNECTOR_HOST__MEMORY__ENTRIES": "2000",  # so that what is remembered is at its bound soon,
+    "CONNECTOR_HOST__WORKERS": str(WORKERS),  # and so are the threads
     "CONNECTOR_HOST__DEADLINES__GET": "2",
     "CONNECTOR_HOST__DEADLINES__GET_MANY": "1",
     "CONNECTOR_HOST__DEADLINES__CREATE": "2",

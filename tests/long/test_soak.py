@@ -1,9 +1,9 @@
 """The soak, for a few seconds."""
 
-from tests.long.soak import Report, Sample, conclude, faulty_host, soak_host
+from tests.long.soak import WORKERS, Report, Sample, conclude, faulty_host, soak_host
 
-MOST_THREADS = 10 + 4
-"""The connector's own that blocks, and a few of asyncio's."""
+MOST_THREADS = WORKERS + 4
+"""Those of the connector that blocks, the plugin's loop, and a few of asyncio's."""
 
 
 async def test_a_host_with_plugins_that_go_wrong_answers_every_call_and_holds_no_more_than_it_may() -> None:
