@@ -75,7 +75,9 @@ def _load_guarded(source: PluginSource, config: Mapping[str, Any]) -> LoadedPlug
     began = time.perf_counter()
     try:
         connectors, summary = _load(source, config)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise anything, and must stop nobody else
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - plugin code may raise anything, and must stop nobody else
         return FailedPlugin(source.identity, _reason(error), traceback.format_exc(), time.perf_counter() - began)
     return LoadedPlugin(source.identity, connectors, time.perf_counter() - began, summary)
 
@@ -129,7 +131,14 @@ def _reason(error: BaseException) -> str:
         return f"it calls sys.exit({error.code!r})"
     if isinstance(error, PluginLoadError):
         return error.message
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an author's exception may not even be printable
+        return "(its text cannot be read)"
 
 
 def _warnings(selection: PluginSelection, known: Sequence[str]) -> Iterable[str]:

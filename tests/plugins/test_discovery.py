@@ -56,6 +56,15 @@ def test_a_plugin_that_exits_at_import_fails_alone(site: SitePackages) -> None:
     assert load_one_bad(site, "import sys; sys.exit(4)").reason == "it calls sys.exit(4)"
 
 
+def test_a_plugin_that_raises_what_is_no_ordinary_exception_at_import_fails_alone(site: SitePackages) -> None:
+    assert load_one_bad(site, "import asyncio; raise asyncio.CancelledError").reason.startswith("CancelledError")
+
+
+def test_a_plugin_whose_exception_cannot_be_printed_fails_alone(site: SitePackages) -> None:
+    code = "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd"
+    assert load_one_bad(site, code).reason == "Odd: (its text cannot be read)"
+
+
 def test_a_plugin_with_a_syntax_error_fails_alone(site: SitePackages) -> None:
     assert load_one_bad(site, "def broken(:").reason.startswith("SyntaxError")
 
