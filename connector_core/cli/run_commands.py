@@ -1,0 +1,157 @@
+"""The commands that run tasks, and their options."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connector_core.cli.options import AllowPlugin, AsJson, BlockPlugin, Config, Modules, Prefer, plugin_settings
+
+Handle = Annotated[str, typer.Argument(help="What `run --detach` printed.", show_default=False)]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="A host that serves; else the plugins installed here are used.", show_default=False
+    ),
+]
+HandlesEndpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="HOST:PORT", help="A host, if not the one of the handle.", show_default=False),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the log of the plugins used here, and no live view.")]
+Interval = Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the job, at the most.")]
+
+
+def run_task(
+    task_type: Annotated[
+        str | None, typer.Argument(help="The task type: NAME, or NAME@VERSION.", show_default=False)
+    ] = None,
+    argv: Annotated[
+        list[str] | None, typer.Argument(help="A container's command, after `--`.", show_default=False)
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=VALUE",
+            help="An input: JSON where it parses, else text; NAME=@FILE reads it from a file.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PLACE", help="An input that is a file or folder: a path or URI.", show_default=False
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="A file of inputs: a JSON object, or a LiteralMap (.pb).", show_default=False),
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option(help="The task's SQL; @FILE reads it from a file.", show_default=False)
+    ] = None,
+    custom: Annotated[
+        str | None, typer.Option(help="The task's `custom`, a JSON object; @FILE reads it.", show_default=False)
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            help="A task as flytekit serialises it: TaskTemplate or TaskSpec, .pb or .json.", show_default=False
+        ),
+    ] = None,
+    output_prefix: Annotated[
+        str | None,
+        typer.Option(help="The URI or folder under which large outputs are written. [default: a new temporary folder]"),
+    ] = None,
+    endpoint: Endpoint = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start the job, print its handle and leave it alone.")
+    ] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Run a task without a Flyte cluster, on the plugins installed here or on a host that serves.
+
+    For example: connector-host run sleep --input seconds=3, or connector-host run process -- /bin/echo hello
+
+    What the task gives goes to stdout, everything else to stderr. Ctrl-C asks the connector to delete the job and waits
+    for that; a second one gives up waiting. The exit code is 0 only for SUCCEEDED; 1 for any other end, 2 for what
+    cannot be asked, 130 after Ctrl-C.
+    """
+    from connector_core.cli import run
+
+    order = run.Order(task_type, argv or (), input_ or (), file or (), inputs, sql, custom, template)
+    settings = partial(plugin_settings, modules, allow_plugin, block_plugin, prefer, config)
+    manner = run.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
+    return run.run_task(order, manner, output_prefix=output_prefix, detach=detach)
+
+
+def get_job(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the job to its end, as `run` does.")] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Show how a job of `run --detach` is doing, and its outputs when it is over.
+
+    The exit code is 0 where that could be found out; with --wait, it is that of `run`.
+    """
+    from connector_core.cli import run
+
+    settings = partial(plugin_settings, modules, allow_plugin, block_plugin, prefer, config)
+    manner = run.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
+    return run.show_job(handle, manner, wait=wait)
+
+
+def show_logs(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job is over.")] = False,
+    interval: Interval = 1.0,
+    verbose: Verbose = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Print the log of a job of `run --detach`, where its connector has logs."""
+    from connector_core.cli import run
+
+    settings = partial(plugin_settings, modules, allow_plugin, block_plugin, prefer, config)
+    return run.show_logs(handle, run.Manner(endpoint, settings, verbose=verbose, interval=interval), follow=follow)
+
+
+def delete_job(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    verbose: Verbose = False,
+    modules: Modules = None,
+    allow_plugin: AllowPlugin = None,
+    block_plugin: BlockPlugin = None,
+    prefer: Prefer = None,
+    config: Config = None,
+) -> int:
+    """Ask the connector to delete a job of `run --detach`, and wait until it says how that went.
+
+    A job that is over already, or gone, is no error.
+    """
+    from connector_core.cli import run
+
+    settings = partial(plugin_settings, modules, allow_plugin, block_plugin, prefer, config)
+    return run.delete_job(handle, run.Manner(endpoint, settings, verbose=verbose))
