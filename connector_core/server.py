@@ -22,6 +22,7 @@ from connector_core.plugins import PluginLoadResult
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
 from connector_core.services.handlers import raw_handler
+from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 
 SERVICES = agent_pb2.DESCRIPTOR.services_by_name
@@ -165,10 +166,11 @@ class ConnectorServer:
 
     async def _listen(self) -> ServedCalls:
         server = grpc.aio.server(options=self._options())
+        recorder = Recorder(self.metrics)
         services = {
-            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, self.metrics),
-            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, self.metrics),
-            "AgentMetadataService": ConnectorMetadataService(self.registry, self.metrics),
+            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, recorder),
+            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, recorder),
+            "AgentMetadataService": ConnectorMetadataService(self.registry, recorder),
         }
         server.add_generic_rpc_handlers([raw_handler(SERVICES[name], servicer) for name, servicer in services.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

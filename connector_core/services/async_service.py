@@ -7,7 +7,6 @@ from flyteidl.admin import agent_pb2
 from connector_core.errors import IllegalAnswerError
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
-    Metrics,
     create_operation,
     delete_operation,
     get_logs_operation,
@@ -18,7 +17,7 @@ from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.resource import LogPage
 from connector_core.services.arguments import create_arguments, logs_arguments, metrics_arguments
 from connector_core.services.decoding import category_of, decode, find_by_template
-from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
+from connector_core.services.recording import Recorder, Request, record_connector_metrics, record_connector_stream
 from connector_core.task import Attempt
 
 MAX_TOKEN_LENGTH = 64 * 1024
@@ -28,8 +27,8 @@ MAX_TOKEN_LENGTH = 64 * 1024
 class AsyncConnectorService:
     """Serves async connectors, and sync ones for engines that call them as async."""
 
-    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> None:
+        self.recorder = recorder
         self._registry = registry
         self._jobs = jobs
 
@@ -51,6 +50,7 @@ class AsyncConnectorService:
         """Return a job's state."""
         message = decode(agent_pb2.GetTaskRequest, raw)
         connector = request.find(self._registry, *category_of(message))
+        request.execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
         resource = await self._jobs.get(connector, message.resource_meta, message.output_prefix, request.timeout)
         return agent_pb2.GetTaskResponse(resource=resource).SerializeToString()
 

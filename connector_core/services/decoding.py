@@ -1,6 +1,7 @@
 """Raw requests to messages and what they are about: the one place where bad ones are refused."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from flyteidl.admin import agent_pb2
@@ -11,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from connector_core.errors import InvalidRequestError
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.recording import Request
+from connector_core.task import describe_execution
 
 M = TypeVar("M", bound=Message)
 
@@ -57,6 +59,7 @@ def find_by_template(
     template = message.template
     if not template.type:
         raise InvalidRequestError("the request has no task type: fill template.type")
+    request.execution = partial(describe_execution, message.task_execution_metadata.task_execution_id)
     return request.find(registry, template.type, template.task_type_version)
 
 

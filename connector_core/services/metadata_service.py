@@ -6,17 +6,17 @@ the host. So the answers are made once, and given from memory.
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.metrics import Metrics, get_agent_operation, list_agents_operation
+from connector_core.metrics import get_agent_operation, list_agents_operation
 from connector_core.registry import ConnectorRegistry
 from connector_core.services.decoding import decode
-from connector_core.services.recording import Request, metadata_request
+from connector_core.services.recording import Recorder, Request, metadata_request
 
 
 class ConnectorMetadataService:
     """Answers for the connectors that are in the registry when it is made."""
 
-    def __init__(self, registry: ConnectorRegistry, metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, registry: ConnectorRegistry, recorder: Recorder) -> None:
+        self.recorder = recorder
         self._registry = registry
         agents = registry.list_connectors()
         self._list = agent_pb2.ListAgentsResponse(agents=agents).SerializeToString()

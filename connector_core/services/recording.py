@@ -12,8 +12,9 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import grpc.aio
 from grpc import StatusCode
 
+from connector_core.calls import CallListener, CallRecord
 from connector_core.errors import ConnectorError, Fault
-from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics
+from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics, RequestInstruments
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.status import status_of
 
@@ -25,26 +26,51 @@ _CLOCKS_APART = 0.1
 Context = grpc.aio.ServicerContext[Any, Any] if hasattr(grpc.aio.ServicerContext, "__class_getitem__") else Any
 
 
+class Recorder:
+    """Who is told of calls: the metrics, and the listeners of calls that have ended."""
+
+    def __init__(self, metrics: Metrics, *listeners: CallListener) -> None:
+        self.metrics = metrics
+        self.listeners = listeners
+
+
 class Recorded(Protocol):
     """A servicer whose methods can be recorded."""
 
-    metrics: Metrics
+    recorder: Recorder
 
 
 class Request:
-    """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
+    """One RPC from arrival to answer: what it is about, how long it may take, and what became of it.
 
-    __slots__ = ("_began", "_context", "_failure", "_is_answered", "_metrics", "_operation", "_task_type", "execution")
+    Attributes:
+        execution: which attempt of a task it is about, or what tells that when it is wanted.
+    """
 
-    def __init__(self, metrics: Metrics, operation: str, context: Any, task_type: str) -> None:
-        self._metrics = metrics
+    __slots__ = (
+        "_began",
+        "_connector",
+        "_context",
+        "_failure",
+        "_is_answered",
+        "_listeners",
+        "_metrics",
+        "_operation",
+        "_task_type",
+        "execution",
+    )
+
+    def __init__(self, recorder: Recorder, operation: str, context: Any, task_type: str) -> None:
+        self._metrics = metrics = recorder.metrics
+        self._listeners = recorder.listeners
         self._operation = operation
         self._context = context
         self._task_type = task_type
         self._began = time.perf_counter()
+        self._connector: RegisteredConnector | None = None
         self._failure: ConnectorError | None = None
         self._is_answered = False
-        self.execution = ""
+        self.execution: str | Callable[[], str] = ""
         metrics.request(task_type, operation).in_flight.inc()
 
     def find(self, registry: ConnectorRegistry, task_type: str, version: int) -> RegisteredConnector:
@@ -56,6 +82,7 @@ class Request:
         connector = registry.lookup(task_type, version)
         self._metrics.request(self._task_type, self._operation).in_flight.dec()
         self._task_type = task_type
+        self._connector = connector
         self._metrics.request(task_type, self._operation).in_flight.inc()
         return connector
 
@@ -80,11 +107,11 @@ class Request:
     def succeeded(self) -> None:
         """The answer is on its way."""
         if self._failure is None:
-            self._ended().success.inc()
+            self._ended("OK").success.inc()
             return
         reference = secrets.token_hex(6)
         status = status_of(self._failure, reference)
-        self._failed(status.code.name)
+        self._failed(status.code.name, reference)
         self._log(self._failure, f"{status.code.name} (as a FAILED job)", status.details, reference)
 
     def cut_short(self) -> None:
@@ -105,20 +132,40 @@ class Request:
         """Answer with the status of `error`; the traceback stays in the log."""
         reference = secrets.token_hex(6)
         status = status_of(error, reference)
-        self._failed(status.code.name)
+        self._failed(status.code.name, reference)
         self._log(error, status.code.name, status.details, reference)
         await self._context.abort(*status)
         raise AssertionError("abort() raises")
 
-    def _failed(self, code: str) -> None:
-        self._ended()
+    def _failed(self, code: str, reference: str = "") -> None:
+        self._ended(code, reference)
         self._metrics.failure(self._task_type, self._operation, code).inc()
 
-    def _ended(self) -> Any:
+    def _ended(self, code: str, reference: str = "") -> RequestInstruments:
         instruments = self._metrics.request(self._task_type, self._operation)
         instruments.in_flight.dec()
-        instruments.latency.observe(time.perf_counter() - self._began)
+        seconds = time.perf_counter() - self._began
+        instruments.latency.observe(seconds)
+        if self._listeners:
+            self._tell(code, reference, seconds)
         return instruments
+
+    def _tell(self, code: str, reference: str, seconds: float) -> None:
+        connector = self._connector
+        record = CallRecord(
+            at=time.time(),
+            seconds=seconds,
+            operation=self._operation,
+            task_type=self._task_type,
+            plugin=connector.plugin if connector else None,
+            connector=connector.name if connector else "",
+            execution=self.execution if isinstance(self.execution, str) else self.execution(),
+            code=code,
+            reference=reference,
+            is_failed_job=self._failure is not None,
+        )
+        for listener in self._listeners:
+            listener(record)
 
     def _log(self, error: Exception, code: str, details: str, reference: str) -> None:
         caller_is_at_fault = isinstance(error, ConnectorError) and error.fault is Fault.CALLER
@@ -152,7 +199,7 @@ def record_connector_metrics(
     def decorate(method: Unary[S]) -> Callable[[S, Any, Any], Awaitable[bytes]]:
         @functools.wraps(method)
         async def recorded(self: S, raw: Any, context: Any) -> bytes:
-            request = Request(self.metrics, operation, context, task_type)
+            request = Request(self.recorder, operation, context, task_type)
             try:
                 answer = await method(self, raw, request)
             except asyncio.CancelledError:
@@ -176,7 +223,7 @@ def record_connector_stream(
     def decorate(method: Stream[S]) -> Callable[[S, Any, Any], AsyncIterator[bytes]]:
         @functools.wraps(method)
         async def recorded(self: S, raw: Any, context: Any) -> AsyncIterator[bytes]:
-            request = Request(self.metrics, operation, context, task_type)
+            request = Request(self.recorder, operation, context, task_type)
             try:
                 async for answer in method(self, raw, request):
                     yield answer

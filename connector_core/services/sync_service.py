@@ -9,11 +9,11 @@ from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
-from connector_core.metrics import Metrics, do_operation
+from connector_core.metrics import do_operation
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments
 from connector_core.services.decoding import decode, find_by_template
-from connector_core.services.recording import Request, record_connector_stream
+from connector_core.services.recording import Recorder, Request, record_connector_stream
 
 _SENDING_SECONDS = 1.0
 _SENDING_MESSAGES = 4
@@ -22,8 +22,8 @@ _SENDING_MESSAGES = 4
 class SyncConnectorService:
     """Serves sync connectors."""
 
-    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> None:
+        self.recorder = recorder
         self._registry = registry
         self._jobs = jobs
 

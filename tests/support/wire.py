@@ -28,6 +28,7 @@ from connector_core.metrics import Metrics
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import limits_of
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
+from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 
 METHODS = {
@@ -114,10 +115,11 @@ class WireHost:
         self.metrics = Metrics()
         self.invoker = Invoker(self.metrics, limits_of=partial(limits_of, chosen))
         self._jobs = Jobs(self.invoker, open_memory(chosen.memory), chosen)
+        recorder = Recorder(self.metrics)
         self._services = {
-            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, self.metrics),
-            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, self.metrics),
-            "AgentMetadataService": ConnectorMetadataService(self.registry, self.metrics),
+            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, recorder),
+            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, recorder),
+            "AgentMetadataService": ConnectorMetadataService(self.registry, recorder),
         }
 
     async def call(self, sent: Sent) -> Reply:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from connector_core.calls import CallRecord
 from connector_core.metrics import Metrics
-from connector_core.services.recording import Request, record_connector_stream
+from connector_core.services.recording import Recorder, Request, record_connector_stream
 
 
 class Context:
@@ -25,6 +26,8 @@ class Servicer:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.heard: list[CallRecord] = []
+        self.recorder = Recorder(self.metrics, self.heard.append)
 
     @record_connector_stream("do", task_type="answer")
     async def answers(self, raw: Any, request: Request) -> AsyncIterator[bytes]:
@@ -58,6 +61,16 @@ async def test_a_client_that_leaves_halfway_counts_as_cancelled() -> None:
     await leave_after(servicer, 1, Context())
     assert servicer.count("failure_total", error_code="CANCELLED") == 1
     assert servicer.count("success_total") == 0
+
+
+async def test_listeners_hear_of_each_call_once_when_it_has_ended() -> None:
+    servicer = Servicer()
+    await leave_after(servicer, 2, Context())
+    await leave_after(servicer, 1, Context())
+    assert [(record.operation, record.task_type, record.code) for record in servicer.heard] == [
+        ("do", "answer", "OK"),
+        ("do", "answer", "CANCELLED"),
+    ]
 
 
 @pytest.mark.parametrize(
