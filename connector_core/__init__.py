@@ -1,5 +1,6 @@
 """connector-host: the host for Flyte connectors, and what an author needs to write one."""
 
+from connector_core.connection import Connection
 from connector_core.connector import AsyncConnectorBase, SyncConnectorBase
 from connector_core.errors import (
     BackendUnavailableError,
@@ -20,6 +21,7 @@ from connector_core.task import TaskCategory
 __all__ = [
     "AsyncConnectorBase",
     "BackendUnavailableError",
+    "Connection",
     "ConnectorError",
     "ConnectorRegistry",
     "InvalidInputError",

@@ -44,12 +44,12 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     "Async" says nothing about `async def`: each method may be one or a plain, blocking function, which then runs in a
     thread. A method names only the arguments that it wants:
 
-    - `create`: `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata`, `idempotency_key`;
-      returns the resource meta.
-    - `get`: `resource_meta`, `output_prefix`; returns a `Resource`.
-    - `get_many` (optional): `resource_metas`, a list; returns a `Resource` or an exception for each, in order. Where it is
-      there, GetTask calls that come within some milliseconds of each other become one call of it.
-    - `delete`: `resource_meta`; has to be idempotent, since it may come twice or for a job that is gone.
+    - `create`: `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata`, `idempotency_key`,
+      `connection`; returns the resource meta.
+    - `get`: `resource_meta`, `output_prefix`, `connection`; returns a `Resource`.
+    - `get_many` (optional): `resource_metas` and `connections`, lists of one length; returns a `Resource` or an exception for
+      each, in order. Where it is there, GetTask calls that come within some milliseconds of each other become one call of it.
+    - `delete`: `resource_meta`, `connection`; has to be idempotent, since it may come twice or for a job that is gone.
     - `get_metrics` (optional): `resource_meta`, `queries`, `start_time`, `end_time`, `step`; returns
       `flyteidl.core.metrics_pb2.ExecutionMetricResult`s.
     - `get_logs` (optional): `resource_meta`, `lines`, `token`; yields lines or `LogPage`s, or returns one page.
@@ -78,8 +78,8 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
 class SyncConnectorBase(ConnectorBase):
     """A connector that answers at once: one `do` (Flyte's sync connector).
 
-    `do` may name `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata` and
-    `idempotency_key`; it returns a `Resource`, as `async def` or as a plain, blocking function.
+    `do` may name `task_template`, `inputs`, `literals`, `output_prefix`, `task_execution_metadata`, `idempotency_key` and
+    `connection`; it returns a `Resource`, as `async def` or as a plain, blocking function.
     """
 
     @abstractmethod

@@ -27,13 +27,21 @@ from connector_core.literals import to_literal_map
 from connector_core.logs import cut_page
 from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
 
-_CREATE = ("task_template", "inputs", "literals", "output_prefix", "task_execution_metadata", "idempotency_key")
+_CREATE = (
+    "task_template",
+    "inputs",
+    "literals",
+    "output_prefix",
+    "task_execution_metadata",
+    "idempotency_key",
+    "connection",
+)
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "create": _CREATE,
     "do": _CREATE,
-    "get": ("resource_meta", "output_prefix"),
-    "get_many": ("resource_metas",),
-    "delete": ("resource_meta",),
+    "get": ("resource_meta", "output_prefix", "connection"),
+    "get_many": ("resource_metas", "connections"),
+    "delete": ("resource_meta", "connection"),
     "get_metrics": ("resource_meta", "queries", "start_time", "end_time", "step"),
     "get_logs": ("resource_meta", "lines", "token"),
     "start": (),

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, IllegalAnswerError, TransientError
 from connector_core.invocation import Invoker
 from connector_core.invocation.faults import translate
@@ -21,9 +23,10 @@ _Answer = agent_pb2.Resource | ConnectorError
 
 @dataclass(slots=True)
 class _Batch:
-    """The jobs that are asked for together, each with those who wait for it."""
+    """The jobs that are asked for together, each with those who wait for it and what the first of them brought."""
 
     waiting: dict[bytes, asyncio.Future[agent_pb2.Resource]] = field(default_factory=dict)
+    connections: list[Connection] = field(default_factory=list)
     end: float = 0.0
 
 
@@ -37,7 +40,9 @@ class Batches:
         self._open: dict[RegisteredConnector, _Batch] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def get(self, connector: RegisteredConnector, resource_meta: bytes, timeout: float) -> agent_pb2.Resource:
+    async def get(
+        self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection, timeout: float
+    ) -> agent_pb2.Resource:
         """Return a job's state, asked for in the next batch.
 
         Raises:
@@ -51,6 +56,7 @@ class Batches:
         future = batch.waiting.get(resource_meta)
         if future is None:
             future = batch.waiting[resource_meta] = loop.create_future()
+            batch.connections.append(connection)
         batch.end = max(batch.end, time.monotonic() + timeout)
         if len(batch.waiting) >= self._size:
             self._send(connector, batch)
@@ -79,8 +85,8 @@ class Batches:
         task.add_done_callback(self._asking.discard)
 
     async def _ask(self, connector: RegisteredConnector, batch: _Batch) -> None:
-        decoder = _Decoder(connector, list(batch.waiting))
-        arguments = {"resource_metas": Deferred(decoder)}
+        decoder = _Decoder(connector, list(batch.waiting), batch.connections)
+        arguments = {"resource_metas": Deferred(decoder.resource_metas), "connections": Deferred(decoder.connections)}
         timeout = max(0.001, batch.end - time.monotonic())
         try:
             answers = decoder.merge(await self._invoker.invoke(connector, "get_many", arguments, timeout))
@@ -100,12 +106,23 @@ class Batches:
 class _Decoder:
     """Decodes the resource metas where plugin code runs; one that cannot be decoded fails alone."""
 
-    def __init__(self, connector: RegisteredConnector, metas: list[bytes]) -> None:
+    def __init__(self, connector: RegisteredConnector, metas: list[bytes], connections: list[Connection]) -> None:
         self._connector = connector
         self._metas = metas
+        self._connections = connections
         self._failed: dict[int, ConnectorError] = {}
 
-    def __call__(self) -> list[Any]:
+    def resource_metas(self) -> list[Any]:
+        """Return those that can be decoded."""
+        return self._decoded
+
+    def connections(self) -> list[Connection]:
+        """Return what was brought for each of these."""
+        self.resource_metas()  # which finds out what cannot be decoded
+        return [one for position, one in enumerate(self._connections) if position not in self._failed]
+
+    @cached_property
+    def _decoded(self) -> list[Any]:
         decoded = []
         assert self._connector.metadata_type is not None  # noqa: S101 - only async connectors have get_many
         for position, meta in enumerate(self._metas):

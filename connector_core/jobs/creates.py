@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from connector_core.connection import Connection
 from connector_core.errors import (
     ConnectorError,
     DeadlineExceededError,
@@ -161,10 +162,12 @@ class Creates:
             raise
         finally:
             if earlier:
-                self._spawn(self._delete_earlier(connector, earlier, created))
-        return await self._kept(connector, name, created)
+                self._spawn(self._delete_earlier(connector, earlier, created, arguments["connection"]))
+        return await self._kept(connector, name, created, arguments["connection"])
 
-    async def _kept(self, connector: RegisteredConnector, name: str, created: Created) -> _Outcome:
+    async def _kept(
+        self, connector: RegisteredConnector, name: str, created: Created, connection: Connection
+    ) -> _Outcome:
         """Remember what was created, unless somebody else's job counts by now.
 
         Raises:
@@ -172,23 +175,25 @@ class Creates:
         """
         done = await self._claims.keep(name, created.resource_meta)
         if done.resource_meta != created.resource_meta:
-            self._spawn(self._delete(connector, created.resource_meta))
+            self._spawn(self._delete(connector, created.resource_meta, connection))
             return _Outcome(Created(done.resource_meta), done, is_new=False)
         if done.data is not None:
-            await self._give_up_if_later(connector, name)
+            await self._give_up_if_later(connector, name, connection)
             if self._options.orphan_seconds is not None:
                 loop = asyncio.get_running_loop()
-                self._ageing[name] = loop.call_later(self._options.orphan_seconds, self._aged, connector, name)
+                self._ageing[name] = loop.call_later(
+                    self._options.orphan_seconds, self._aged, connector, name, connection
+                )
         return _Outcome(created, done, is_new=True)
 
-    async def _give_up_if_later(self, connector: RegisteredConnector, name: str) -> None:
+    async def _give_up_if_later(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
         try:
             later = await self._claims.later_job(name)
         except MemoryUnavailableError as error:
             _log.warning("whether a later attempt has begun could not be looked up: %s", error)
             return
         if later is not None:
-            self._spawn(self._delete_orphan(connector, name, later))
+            self._spawn(self._delete_orphan(connector, name, connection, later))
             raise SupersededError("a later attempt of this task has begun, so what this one started is deleted again")
 
     async def _invoke(
@@ -196,7 +201,8 @@ class Creates:
     ) -> Created:
         try:
             if not connector.is_sync:
-                return self._checked(connector, await self._invoker.invoke(connector, "create", arguments, timeout))
+                meta = await self._invoker.invoke(connector, "create", arguments, timeout)
+                return self._checked(connector, meta, arguments["connection"])
             resource = fit(
                 await self._invoker.invoke(connector, "do", arguments, timeout), self._options.max_answer_bytes
             )
@@ -206,11 +212,11 @@ class Creates:
                 raise
             return Created(envelope.seal(failed(error)), error)
 
-    def _checked(self, connector: RegisteredConnector, resource_meta: bytes) -> Created:
+    def _checked(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> Created:
         """Refuse a resource meta that no engine receives, and delete its job, which nobody could find again."""
         if len(resource_meta) <= self._options.max_answer_bytes - AROUND_BYTES:
             return Created(resource_meta)
-        self._spawn(self._delete(connector, resource_meta))
+        self._spawn(self._delete(connector, resource_meta, connection))
         raise PermanentError(
             f"the resource meta takes {len(resource_meta):,} bytes, and the engine receives "
             f"{self._options.max_answer_bytes:,}: let the connector keep no more in it than finds the job again",
@@ -242,7 +248,7 @@ class Creates:
             timer.cancel()
 
     async def _delete_earlier(
-        self, connector: RegisteredConnector, earlier: Iterable[str], created: Created | None
+        self, connector: RegisteredConnector, earlier: Iterable[str], created: Created | None, connection: Connection
     ) -> None:
         """Delete what earlier attempts of the same task started without anybody having got the answer.
 
@@ -250,25 +256,28 @@ class Creates:
         """
         later = created.resource_meta if created is not None else b""
         for key in earlier:
-            await self._delete_orphan(connector, _name(connector, key), later)
+            await self._delete_orphan(connector, _name(connector, key), connection, later)
 
-    def _aged(self, connector: RegisteredConnector, name: str) -> None:
+    def _aged(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
         self._ageing.pop(name, None)
-        self._spawn(self._delete_orphan(connector, name))
+        self._spawn(self._delete_orphan(connector, name, connection))
 
-    async def _delete_orphan(self, connector: RegisteredConnector, name: str, later: bytes | None = None) -> None:
+    async def _delete_orphan(
+        self, connector: RegisteredConnector, name: str, connection: Connection, later: bytes | None = None
+    ) -> None:
         orphan = await self._claims.doom(name, later)
         if orphan is not None:
-            await self._delete(connector, orphan)
+            await self._delete(connector, orphan, connection)
             await self._claims.gone(name)
 
-    async def _delete(self, connector: RegisteredConnector, resource_meta: bytes) -> None:
+    async def _delete(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> None:
+        """Delete a job that the host has to see to by itself, with what the create brought that led to it."""
         if envelope.unseal(resource_meta) is not None:
             return
         from connector_core.jobs.retrying import try_patiently
 
         began = time.monotonic()
-        arguments = job_arguments(connector, resource_meta)
+        arguments = {"connection": connection, **job_arguments(connector, resource_meta)}
         try:
             await try_patiently(_DELETE_TRIES, lambda: self._invoker.invoke(connector, "delete", arguments))
         except JobNotFoundError:

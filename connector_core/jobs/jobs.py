@@ -56,7 +56,7 @@ class Jobs:
         return Created(self._signer.sign(connector.name, created.resource_meta), created.failure)
 
     async def get(
-        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, timeout: float | None
+        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None
     ) -> agent_pb2.Resource:
         """Return a job's state.
 
@@ -67,9 +67,11 @@ class Jobs:
         if (last_word := envelope.unseal(own)) is not None:
             return last_word
         _refuse_without_result(connector)
-        return await self._polls.get(connector, own, output_prefix, timeout)
+        return await self._polls.get(connector, own, arguments, timeout)
 
-    async def delete(self, connector: RegisteredConnector, resource_meta: bytes, timeout: float | None) -> None:
+    async def delete(
+        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None
+    ) -> None:
         """Cancel a job; one that never ran, or is gone, is no error.
 
         Raises:
@@ -79,8 +81,9 @@ class Jobs:
         if envelope.unseal(own) is not None:
             return
         _refuse_without_result(connector)
+        offered = {**arguments, **job_arguments(connector, own)}
         try:
-            await self._invoker.invoke(connector, "delete", job_arguments(connector, own), timeout)
+            await self._invoker.invoke(connector, "delete", offered, timeout)
         except JobNotFoundError:
             return
 

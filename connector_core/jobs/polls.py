@@ -9,8 +9,9 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flyteidl.admin import agent_pb2
 
@@ -83,9 +84,9 @@ class Polls:
         self._batches = Batches(invoker, options.batch_window, options.batch_size)
 
     async def get(
-        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, timeout: float | None
+        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None
     ) -> agent_pb2.Resource:
-        """Return a job's state; calls for one job at the same time run once.
+        """Return a job's state; calls for one job at the same time run once, with what the first of them brings.
 
         Raises:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
@@ -99,7 +100,7 @@ class Polls:
                 return answer
         asking = self._asking[job] = asyncio.get_running_loop().create_future()
         try:
-            resource = await self._ask(connector, job, resource_meta, output_prefix, end)
+            resource = await self._ask(connector, job, resource_meta, arguments, end)
         except ConnectorError as error:
             asking.set_exception(error)
             asking.exception()  # it may be that nobody else waits
@@ -130,13 +131,13 @@ class Polls:
         return _last_known((await self._look_up(job)).record, late)
 
     async def _ask(
-        self, connector: RegisteredConnector, job: bytes, resource_meta: bytes, output_prefix: str, end: float
+        self, connector: RegisteredConnector, job: bytes, resource_meta: bytes, arguments: Mapping[str, Any], end: float
     ) -> agent_pb2.Resource:
         known = await self._look_up(job)
         if known.record.resource is not None:
             return agent_pb2.Resource.FromString(known.record.resource)
         try:
-            resource = await self._ask_until(connector, resource_meta, output_prefix, end)
+            resource = await self._ask_until(connector, resource_meta, arguments, end)
         except (InvalidRequestError, UnsupportedOperationError, IllegalAnswerError):
             raise
         except PermanentError as error:
@@ -146,10 +147,10 @@ class Polls:
         return await self._learnt(connector, job, known, fit(resource, self._options.max_answer_bytes))
 
     async def _ask_until(
-        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
+        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], end: float
     ) -> agent_pb2.Resource:
         try:
-            return await self._ask_once(connector, resource_meta, output_prefix, end)
+            return await self._ask_once(connector, resource_meta, arguments, end)
         except IllegalAnswerError:
             raise
         except TransientError as error:
@@ -160,18 +161,18 @@ class Polls:
                 raise
         await asyncio.sleep(pause)
         try:
-            return await try_until(end, lambda: self._ask_once(connector, resource_meta, output_prefix, end))
+            return await try_until(end, lambda: self._ask_once(connector, resource_meta, arguments, end))
         except DeadlineExceededError as late:
             raise first from late  # it says more than that the last try was cut
 
     async def _ask_once(
-        self, connector: RegisteredConnector, resource_meta: bytes, output_prefix: str, end: float
+        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], end: float
     ) -> agent_pb2.Resource:
         timeout = max(0.001, end - time.monotonic())
         if "get_many" in connector.operations:
-            return await self._batches.get(connector, resource_meta, timeout)
-        arguments = {**job_arguments(connector, resource_meta), "output_prefix": output_prefix}
-        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", arguments, timeout)
+            return await self._batches.get(connector, resource_meta, arguments["connection"], timeout)
+        offered = {**arguments, **job_arguments(connector, resource_meta)}
+        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", offered, timeout)
         return answer
 
     async def _learnt(

@@ -8,6 +8,7 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from connector_core.connection import Connection
 from connector_core.literals import to_python_map
 from connector_core.operations import Deferred
 from connector_core.services.decoding import moment, span
@@ -15,7 +16,7 @@ from connector_core.task import Attempt
 
 
 def create_arguments(
-    request: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader, inputs: LiteralMap
+    request: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader, inputs: LiteralMap, connection: Connection
 ) -> dict[str, Any]:
     """Return what `create` and `do` are offered."""
     execution = request.task_execution_metadata.task_execution_id
@@ -26,6 +27,7 @@ def create_arguments(
         "output_prefix": request.output_prefix,
         "task_execution_metadata": request.task_execution_metadata,
         "idempotency_key": Deferred(partial(_idempotency_key, execution, request.output_prefix)),
+        "connection": connection,
     }
 
 
@@ -33,6 +35,11 @@ def _idempotency_key(execution: TaskExecutionIdentifier, output_prefix: str) -> 
     """Return the attempt's key; a key of its own for a request that does not say which task it is for."""
     attempt = Attempt.of(execution, output_prefix)
     return uuid.uuid4().hex if attempt is None else attempt.key
+
+
+def get_arguments(request: agent_pb2.GetTaskRequest, connection: Connection) -> dict[str, Any]:
+    """Return what `get` is offered besides the job."""
+    return {"output_prefix": request.output_prefix, "connection": connection}
 
 
 def metrics_arguments(request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:

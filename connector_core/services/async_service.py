@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.connection import Connection
 from connector_core.errors import IllegalAnswerError
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
@@ -15,7 +16,7 @@ from connector_core.metrics import (
 )
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.resource import LogPage
-from connector_core.services.arguments import create_arguments, logs_arguments, metrics_arguments
+from connector_core.services.arguments import create_arguments, get_arguments, logs_arguments, metrics_arguments
 from connector_core.services.decoding import category_of, decode, find_by_template
 from connector_core.services.recording import Recorder, Request, record_connector_metrics, record_connector_stream
 from connector_core.task import Attempt
@@ -38,7 +39,7 @@ class AsyncConnectorService:
         message = decode(agent_pb2.CreateTaskRequest, raw)
         connector = find_by_template(self._registry, message, request)
         request.count_input(message.inputs.ByteSize())
-        arguments = create_arguments(message, message.inputs)
+        arguments = create_arguments(message, message.inputs, Connection())
         attempt = Attempt.of(message.task_execution_metadata.task_execution_id, message.output_prefix)
         created = await self._jobs.create(connector, arguments, attempt, request.timeout)
         if created.failure is not None:
@@ -51,7 +52,8 @@ class AsyncConnectorService:
         message = decode(agent_pb2.GetTaskRequest, raw)
         connector = request.find(self._registry, *category_of(message))
         request.execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
-        resource = await self._jobs.get(connector, message.resource_meta, message.output_prefix, request.timeout)
+        arguments = get_arguments(message, Connection())
+        resource = await self._jobs.get(connector, message.resource_meta, arguments, request.timeout)
         return agent_pb2.GetTaskResponse(resource=resource).SerializeToString()
 
     @record_connector_metrics(delete_operation)
@@ -59,7 +61,7 @@ class AsyncConnectorService:
         """Cancel a job."""
         message = decode(agent_pb2.DeleteTaskRequest, raw)
         connector = request.find(self._registry, *category_of(message))
-        await self._jobs.delete(connector, message.resource_meta, request.timeout)
+        await self._jobs.delete(connector, message.resource_meta, {"connection": Connection()}, request.timeout)
         return agent_pb2.DeleteTaskResponse().SerializeToString()
 
     @record_connector_metrics(get_metrics_operation)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
 from connector_core.metrics import do_operation
@@ -43,7 +44,7 @@ class SyncConnectorService:
             raise
         inputs = await _inputs(raw, header, self._jobs.limit(connector, do_operation))
         request.count_input(inputs.ByteSize())
-        arguments = create_arguments(header, inputs)
+        arguments = create_arguments(header, inputs, Connection())
         resource = await self._jobs.do(connector, arguments, request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=resource)
         request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it

@@ -16,7 +16,7 @@ import pytest
 from flyteidl.admin import agent_pb2
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier, WorkflowExecutionIdentifier
 
-from connector_core import Phase, Resource
+from connector_core import Connection, Phase, Resource
 from connector_core.errors import (
     BackendUnavailableError,
     ConnectorError,
@@ -850,9 +850,8 @@ class Direct:
     async def create(self, attempt: int = 0, timeout: float | None = PATIENCE) -> Created:
         execution_id = execution(attempt).task_execution_id
         prefix = f"{PREFIX}/{attempt}"
-        return await self.creates.create(
-            self.connector, {"output_prefix": prefix}, Attempt.of(execution_id, prefix), timeout
-        )
+        arguments = {"output_prefix": prefix, "connection": Connection()}
+        return await self.creates.create(self.connector, arguments, Attempt.of(execution_id, prefix), timeout)
 
     async def close(self, timeout: float = 5) -> None:
         await self.creates.close(timeout)

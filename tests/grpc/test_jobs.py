@@ -10,7 +10,7 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.execution_pb2 import TaskExecution
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from connector_core import Phase, Resource
+from connector_core import Connection, Phase, Resource
 from connector_core.errors import InvalidInputError, JobNotFoundError
 from connector_core.literals import to_literal_map, to_python_map
 from connector_core.testing import RunningServer, running_server
@@ -52,7 +52,23 @@ class TestAJob:
             "literals": to_literal_map(inputs),
             "output_prefix": "s3://b/n0/0",
             "task_execution_metadata": metadata,
+            "connection": Connection(),
         }
+
+    async def test_engines_of_the_1_line_bring_an_empty_connection(self) -> None:
+        seen: dict[str, Any] = {}
+
+        def get(connection: Connection) -> Resource:
+            seen["get"] = connection
+            return Resource(Phase.RUNNING)
+
+        def delete(connection: Connection) -> None:
+            seen["delete"] = connection
+
+        async with running_server(Jobs(get=get, delete=delete)) as host:
+            await host.get("job", META)
+            await host.delete("job", META)
+        assert seen == {"get": Connection(), "delete": Connection()}
 
     async def test_get_is_offered_the_output_prefix(self) -> None:
         seen = []

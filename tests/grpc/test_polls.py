@@ -14,7 +14,7 @@ import pytest
 from flyteidl.admin import agent_pb2
 from flyteidl.service.agent_pb2_grpc import AsyncAgentServiceStub
 
-from connector_core import Phase, Resource
+from connector_core import Connection, Phase, Resource
 from connector_core.errors import (
     BackendUnavailableError,
     ConnectorError,
@@ -219,7 +219,8 @@ class Direct:
         self.connector: RegisteredConnector = inspect_connector(connector)
 
     async def get(self, job_id: str, timeout: float | None = None) -> agent_pb2.Resource:
-        return await self.polls.get(self.connector, job(job_id), "", timeout)
+        arguments = {"output_prefix": "", "connection": Connection()}
+        return await self.polls.get(self.connector, job(job_id), arguments, timeout)
 
     async def close(self) -> None:
         await self.polls.close()
@@ -560,6 +561,19 @@ async def test_a_bad_meta_keeps_its_own_error_where_the_batch_has_one() -> None:
     assert bad.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert Phase(good.phase) is Phase.RUNNING
     assert "the warehouse is busy" in good.message
+
+
+async def test_there_is_a_connection_for_each_meta_of_a_batch() -> None:
+    seen = []
+
+    class Connected(Many):
+        async def get_many(self, connections: list[Connection], resource_metas: list[JobMeta]) -> Any:  # type: ignore[override]
+            seen.append((len(connections), len(resource_metas)))
+            return all_running(resource_metas)
+
+    async with running_server(Connected(all_running), settings={"batch": {"size": 3, "window": 3600}}) as server:
+        await together(server, job("1"), b"{}", job("3"))
+    assert seen == [(2, 2)]
 
 
 class Fragile(JobMeta):

@@ -43,7 +43,11 @@ class TestArguments:
         assert inspected(name, lambda **kwargs: None).wanted == set(ARGUMENTS[name])
 
     def test_named_arguments_beside_kwargs_come_once(self) -> None:
-        assert inspected("get", lambda resource_meta, **kwargs: None).wanted == {"resource_meta", "output_prefix"}
+        assert inspected("get", lambda resource_meta, **kwargs: None).wanted == {
+            "resource_meta",
+            "output_prefix",
+            "connection",
+        }
 
     def test_positional_varargs_are_left_empty(self) -> None:
         assert inspected("get", lambda resource_meta, *args: None).wanted == {"resource_meta"}

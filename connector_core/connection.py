@@ -1,0 +1,26 @@
+"""What a caller brings for a connector to reach its backend with, in place of the host's own secrets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A backend's credentials and settings, as engines of the 2.x line send them with a call.
+
+    Those of the 1.x line send none, which reads as an empty one. It belongs to the call that brought it: the host neither
+    logs nor remembers it, and a job that one engine has created may be asked for by another one, which has its own or none.
+
+    Attributes:
+        secrets: by name; `.get_secret_value()` of one is its text, everything else hides it.
+        configs: what is no secret, such as an account or an address, by name.
+        task_type: the task type that it is meant for, where the caller says so.
+    """
+
+    secrets: "Mapping[str, SecretStr]" = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
+    task_type: str = ""
