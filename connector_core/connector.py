@@ -57,10 +57,13 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     Attributes:
         metadata_type: the `ResourceMeta` subclass; read from the type parameter unless set.
         min_poll_interval: seconds within which a job's last answer is given again without asking the connector.
+        metadata_risk: what a forged resource meta could do on the host, such as "it unpickles its resource metas"; the host
+            warns of it where resource metas are not signed.
     """
 
     metadata_type: type[ResourceMeta] | None = None
     min_poll_interval: float = 0
+    metadata_risk: str = ""
 
     @abstractmethod
     def create(self, *args: Any, **kwargs: Any) -> Awaitable[MetaT] | MetaT:

@@ -4,7 +4,9 @@ A plugin is an installed distribution with an entry point in the group `connecto
 a module or object that carries functions marked with `@hookimpl`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pluggy
@@ -18,6 +20,45 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+@dataclass(frozen=True, slots=True)
+class BridgedPlugin:
+    """A plugin of another kind of host that a bridge makes a plugin of this one.
+
+    Attributes:
+        name: its name among the bridge's; on the host it is `BRIDGE/NAME`.
+        load: imports it and returns its connectors; the host calls it under a guard of its own.
+        distribution: the installed distribution that it comes from.
+        version: that distribution's version.
+        value: what is imported, for messages.
+        summary: what is said of it where it brings no connector.
+    """
+
+    name: str
+    load: Callable[[], Iterable[ConnectorBase]]
+    distribution: str | None = None
+    version: str | None = None
+    value: str = ""
+    summary: str = ""
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What a bridge saw appear while a module was imported; `note` says why there may be nothing to serve of it."""
+
+    connectors: list[ConnectorBase] = field(default_factory=list)
+    note: str = ""
+
+
 @hookspec
 def register_connectors(config: Mapping[str, Any]) -> Iterable[ConnectorBase]:  # type: ignore[empty-body]
     """Return the plugin's connectors; `config` is its own section `[plugins.NAME]` of the settings."""
+
+
+@hookspec
+def find_bridged_plugins(config: Mapping[str, Any]) -> Iterable[BridgedPlugin]:  # type: ignore[empty-body]
+    """Return plugins of another kind of host: each is loaded, named, limited and blocked as one of its own."""
+
+
+@hookspec
+def adopt_module(module: str) -> AbstractContextManager[Adopted]:  # type: ignore[empty-body]
+    """Watch the import of a module of `--modules`, and return with its end the connectors of another kind that appeared."""

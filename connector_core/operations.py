@@ -195,13 +195,15 @@ def _encode_resource_meta(answer: Any) -> bytes:
 
 
 def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
-    if not isinstance(answer, Resource):
+    if not isinstance(answer, Resource | agent_pb2.Resource):
         raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
     try:
         phase = Phase(answer.phase)
     except ValueError:
         known = ", ".join(one.name for one in Phase)
         raise IllegalAnswerError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
+    if isinstance(answer, agent_pb2.Resource):
+        return answer  # of a bridge, which has another kind of connector's own conversion
     encoded = agent_pb2.Resource(phase=phase.value, message=_valid(answer.message))
     encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
     if answer.outputs is not None:

@@ -27,11 +27,15 @@ from connector_core.task import TaskCategory
 
 @dataclass(frozen=True, slots=True)
 class PluginIdentity:
-    """Where a connector comes from: the plugin's name, and its distribution where it was installed as one."""
+    """Where a connector comes from: the plugin's name, and its distribution where it was installed as one.
+
+    `bridge` is the name of the plugin that made it one of this host, where it was written for another.
+    """
 
     name: str
     distribution: str | None = None
     version: str | None = None
+    bridge: str | None = None
 
     def __str__(self) -> str:
         if self.distribution is None:

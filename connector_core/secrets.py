@@ -71,3 +71,8 @@ def get_secret(key: str, group: str | None = None) -> "SecretStr":
 def use_source(source: SecretSource) -> None:
     """Let `get_secret` look into `source` in the current context and all that is started from it."""
     _source.set(source)
+
+
+def current_source() -> SecretSource:
+    """Return where `get_secret` looks, for code that has another way to say which secret it wants."""
+    return _source.get() or SecretSource()

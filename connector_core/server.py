@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import signal
 from collections.abc import Callable, Mapping
@@ -18,12 +19,14 @@ from connector_core.invocation import CallLimits, Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
-from connector_core.plugins import PluginLoadResult
+from connector_core.plugins import PluginLoadResult, metadata_risks
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 SERVICES = agent_pb2.DESCRIPTOR.services_by_name
 SERVICE_NAMES = tuple(service.full_name for service in SERVICES.values())
@@ -55,7 +58,8 @@ def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
     those before the general settings.
     """
     plugin = connector.plugin.name
-    sections = [settings.limits.get(f"{plugin}/{connector.name}"), settings.limits.get(plugin)]
+    names = (f"{plugin}/{connector.name}", plugin, connector.plugin.bridge)
+    sections = [settings.limits.get(name) for name in names if name is not None]
     own = [section.model_dump(exclude_none=True) for section in sections if section is not None]
     deadlines = {**settings.deadlines.model_dump(), **connector.connector.deadlines}
     for section in reversed(own):
@@ -122,6 +126,8 @@ class ConnectorServer:
             AddressInUseError: a port is taken.
         """
         _show_plugins(self.metrics, self.plugins)
+        for risk in metadata_risks(self.plugins, self.settings):
+            _log.warning("%s", risk)
         try:
             await self._start_connectors()
             http = self._http = HttpServer(self.settings.host, self.settings.http_port)

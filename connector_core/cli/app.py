@@ -139,6 +139,9 @@ def list_plugins(
 @app.command(context_settings=UNDERSCORES)
 def doctor(
     plugin: Annotated[str | None, typer.Argument(help="Only this plugin.", show_default=False)] = None,
+    flytekit: Annotated[
+        bool, typer.Option("--flytekit", help="Say of each installed flytekit connector how it is served.")
+    ] = False,
     as_json: AsJson = False,
     modules: Modules = None,
     allow_plugin: AllowPlugin = None,
@@ -150,9 +153,11 @@ def doctor(
 
     The exit code is 1 when something is wrong.
     """
-    from connector_core.cli.inspect import show_examination
+    from connector_core.cli.inspect import show_bridged, show_examination
 
     settings = plugin_settings(modules, allow_plugin, block_plugin, prefer, config)
+    if flytekit:
+        return show_bridged(settings, "flytekit", as_json=as_json)
     return show_examination(settings, plugin, as_json=as_json)
 
 

@@ -1,7 +1,8 @@
 """`connector-host list` and `doctor`: what is installed, and what is wrong with it."""
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from importlib_metadata import Distribution, PackageNotFoundError
 from packaging.requirements import InvalidRequirement, Requirement
@@ -10,30 +11,32 @@ from connector_core.cli.report import as_json as described
 from connector_core.cli.report import print_plugins
 from connector_core.errors import ConflictError, SettingsError
 from connector_core.plugins import (
+    BRIDGES,
     FailedPlugin,
     PluginLoadResult,
+    PluginSource,
     build_registry,
     load_from_settings,
     load_sources,
+    metadata_risks,
     plugin_sources,
     refuse_shared_names,
 )
-from connector_core.registry import PluginIdentity
+from connector_core.registry import PluginIdentity, RegisteredConnector
 from connector_core.settings import Settings
 
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
     """Print the plugins that a host started here would serve; a failed one is listed, not an error."""
     result = load_from_settings(settings)
-    served, conflicts = None, []
-    try:
-        served = {id(entry.connector): entry for entry in build_registry(result, settings.prefer)}
-    except ConflictError as error:
-        conflicts = str(error).splitlines()
+    conflicts = _conflicts(result, settings)
+    risks = metadata_risks(result, settings)
     if as_json:
-        print(described(result, conflicts=conflicts))
+        print(described(result, conflicts=conflicts, risks=risks))
         return 0
-    print_plugins(result, sys.stdout, served)
+    print_plugins(result, sys.stdout, _served(result, settings))
+    for risk in risks:
+        print(f"risk: {risk}")
     for conflict in conflicts:
         print(f"conflict: {conflict}")
     for warning in result.warnings:
@@ -47,33 +50,85 @@ def show_examination(settings: Settings, only: str | None, *, as_json: bool) -> 
     Raises:
         SettingsError: the plugin that is asked for is not there.
     """
+    result, problems = _examine(settings, only)
+    risks = metadata_risks(result, settings)
+    if as_json:
+        print(described(result, problems=problems, risks=risks))
+    else:
+        _print_examination(result, problems, risks)
+    return 1 if problems else 0
+
+
+def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
+    """Print of each connector that a bridge found whether and how it is served, and what it lacks; as `show_examination`.
+
+    Raises:
+        SettingsError: the bridge is not there.
+    """
+    from connector_core.cli.bridged import bridged_connectors, print_bridged
+
+    sources = plugin_sources(settings)
+    if not any(source.identity.name == bridge for source in sources):
+        raise SettingsError(f"the plugin {bridge!r} is not installed: pip install {BRIDGES[bridge]}")
+    everything = load_sources(sources, settings)
+    result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
+    problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
+    risks = metadata_risks(result, settings)
+    connectors = bridged_connectors(result, _served(everything, settings))
+    if as_json:
+        print(json.dumps({"connectors": connectors, "problems": problems, "risks": risks}, indent=2))
+    else:
+        print_bridged(connectors, sys.stdout)
+        _print_problems(problems, risks)
+    return 1 if problems else 0
+
+
+def _served(result: PluginLoadResult, settings: Settings) -> dict[int, RegisteredConnector] | None:
+    """Return what is served, by the connector's identity; `None` where conflicts keep the host from serving anything."""
+    try:
+        return {id(entry.connector): entry for entry in build_registry(result, settings.prefer)}
+    except ConflictError:
+        return None
+
+
+def _examine(settings: Settings, only: str | None) -> tuple[PluginLoadResult, list[str]]:
     sources = plugin_sources(settings)
     if only is not None:
-        names = [source.identity.name for source in sources]
-        if only not in names:
-            raise SettingsError(f"there is no plugin {only!r}; installed are {', '.join(names) or 'none'}")
-        sources = [source for source in sources if source.identity.name == only]
+        sources = _sources_of(only, sources)
     problems = []
     try:
         refuse_shared_names(sources)
     except ConflictError as error:
         problems += str(error).splitlines()
     result = load_sources(sources, settings)
-    problems += _problems(result, settings)
-    if only is None:
-        problems += result.warnings
-    if as_json:
-        print(described(result, problems=problems))
-    else:
-        _print_examination(result, problems)
-    return 1 if problems else 0
+    if only is not None:
+        result = result.select(lambda plugin: only in {plugin.name, plugin.bridge})
+        if not any(result.by_state.values()):
+            raise SettingsError(f"there is no plugin {only!r} among those of {only.split('/')[0]!r}")
+    problems += [*_failures(result), *_conflicts(result, settings), *_unmet_requirements(result)]
+    return result, problems if only is not None else [*problems, *result.warnings]
 
 
-def _print_examination(result: PluginLoadResult, problems: list[str]) -> None:
+def _sources_of(only: str, sources: Sequence[PluginSource]) -> list[PluginSource]:
+    """Return what has to be loaded to see one plugin: its bridge, for a bridged one; all, for a module that may need any."""
+    wanted = [one for one in sources if only == one.identity.name or only.startswith(f"{one.identity.name}/")]
+    if not wanted:
+        names = [source.identity.name for source in sources]
+        raise SettingsError(f"there is no plugin {only!r}; installed are {', '.join(names) or 'none'}")
+    return list(sources) if any(source.is_module for source in wanted) else wanted
+
+
+def _print_examination(result: PluginLoadResult, problems: list[str], risks: list[str]) -> None:
     print_plugins(result, sys.stdout)
     for failed in result.failed:
         print(f"\n--- {failed.identity.name}: traceback ---\n{failed.traceback.rstrip()}")
+    _print_problems(problems, risks)
+
+
+def _print_problems(problems: list[str], risks: list[str]) -> None:
     print()
+    for risk in risks:
+        print(f"risk: {risk}")
     if not problems:
         print("Nothing is wrong.")
         return
@@ -82,16 +137,23 @@ def _print_examination(result: PluginLoadResult, problems: list[str]) -> None:
         print(f"- {problem}")
 
 
-def _problems(result: PluginLoadResult, settings: Settings) -> Iterator[str]:
+def _failures(result: PluginLoadResult) -> Iterator[str]:
     for failed in result.failed:
         yield f"plugin {failed.identity.name!r} failed to load: {_first_line(failed)}"
+
+
+def _conflicts(result: PluginLoadResult, settings: Settings) -> list[str]:
     try:
         build_registry(result, settings.prefer)
     except ConflictError as error:
-        yield from str(error).splitlines()
-    for plugins in result.by_state.values():
-        for plugin in plugins:
-            yield from _clashes(plugin.identity)
+        return str(error).splitlines()
+    return []
+
+
+def _unmet_requirements(result: PluginLoadResult) -> Iterator[str]:
+    identities = [plugin.identity for plugins in result.by_state.values() for plugin in plugins]
+    for identity in {identity.distribution: identity for identity in identities}.values():
+        yield from _clashes(identity)
 
 
 def _first_line(failed: FailedPlugin) -> str:

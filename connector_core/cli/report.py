@@ -1,7 +1,7 @@
 """What people read of plugins: tables and the lines below them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from connector_core.errors import ConnectorError
@@ -29,7 +29,7 @@ def print_plugins(
     """Print a table of the connectors, then a line for each plugin that brings none, was skipped or failed."""
     rows = [row for plugin in result.loaded for row in _rows(plugin, served)]
     if rows:
-        _table(out, rows)
+        print_table(out, HEADINGS, rows)
     elif not result.failed:
         _line(out, "No plugin brings a connector: install one, such as connector-plugin-sleep.", "yellow")
     for plugin in result.loaded:
@@ -109,20 +109,20 @@ def _first_paragraph(text: str) -> str:
     return " ".join(text.split("\n\n", 1)[0].split())
 
 
-def _table(out: TextIO, rows: list[tuple[str, ...]]) -> None:
+def print_table(out: TextIO, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Draw a table on a terminal, plain aligned columns elsewhere: logs and pipes are read by other programs."""
     if out.isatty():
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
+        table = Table(*headings, box=box.SIMPLE_HEAD)
         for row in rows:
             table.add_row(*row)
         Console(file=out).print(table)
         return
-    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
-    for row in (HEADINGS, *rows):
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+    for row in (headings, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
 
 

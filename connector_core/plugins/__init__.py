@@ -8,10 +8,13 @@ from connector_core.plugins.discovery import (
     plugin_sources,
     refuse_shared_names,
 )
+from connector_core.plugins.hooks import BRIDGES
 from connector_core.plugins.loading import PluginSelection, load_from_settings, load_plugins, load_sources
 from connector_core.plugins.outcomes import FailedPlugin, FoundPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
+from connector_core.plugins.risks import metadata_risks
 
 __all__ = [
+    "BRIDGES",
     "FailedPlugin",
     "FoundPlugin",
     "LoadedPlugin",
@@ -25,6 +28,7 @@ __all__ = [
     "load_from_settings",
     "load_plugins",
     "load_sources",
+    "metadata_risks",
     "module_plugin",
     "plugin_sources",
     "refuse_shared_names",

@@ -21,6 +21,7 @@ class PluginSource:
     identity: PluginIdentity
     value: str
     load: Callable[[], Any]
+    is_module: bool = False
 
 
 def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
@@ -70,7 +71,7 @@ def _installed(point: EntryPoint) -> PluginSource:
 
 def module_plugin(module: str) -> PluginSource:
     """Return the plugin that a module named with `--modules` is; nothing is imported yet."""
-    return PluginSource(PluginIdentity(module), module, lambda: importlib.import_module(module))
+    return PluginSource(PluginIdentity(module), module, lambda: importlib.import_module(module), is_module=True)
 
 
 def plugin_sources(settings: Settings) -> list[PluginSource]:

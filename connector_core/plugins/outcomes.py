@@ -1,5 +1,6 @@
 """What became of every plugin that was found: values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from connector_core.registry import PluginIdentity, RegisteredConnector
@@ -50,3 +51,12 @@ class PluginLoadResult:
     def by_state(self) -> dict[str, tuple[FoundPlugin, ...]]:
         """All plugins, by what became of them."""
         return {"loaded": self.loaded, "failed": self.failed, "skipped": self.skipped}
+
+    def select(self, is_wanted: Callable[[PluginIdentity], bool]) -> "PluginLoadResult":
+        """Return what became of some of the plugins."""
+        return PluginLoadResult(
+            tuple(one for one in self.loaded if is_wanted(one.identity)),
+            tuple(one for one in self.failed if is_wanted(one.identity)),
+            tuple(one for one in self.skipped if is_wanted(one.identity)),
+            self.warnings,
+        )

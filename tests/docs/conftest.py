@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import Venv, clean_environment, make_venv, uv
+from tests.support.environments import Venv, environment_for, make_venv, uv
 from tests.support.markdown import Reader
 
 
@@ -28,7 +28,8 @@ def newcomer(venv: Venv, core_wheel: Path, tmp_path: Path) -> Reader:
     constraint = tmp_path / "this-checkout.txt"
     constraint.write_text(f"connector-core @ {core_wheel.as_uri()}\n")
     grpc_port, http_port = free_ports(2)
-    environment = clean_environment(
+    environment = environment_for(
+        venv.python,
         VIRTUAL_ENV=str(venv.path),
         UV_CONSTRAINT=str(constraint),
         CONNECTOR_HOST__PORT=grpc_port,

@@ -22,6 +22,10 @@ def uv() -> str:
     return found
 
 
+BRIDGE_OFF = {"CONNECTOR_HOST__BLOCK_PLUGIN": "flytekit"}
+"""Keeps hosts of this environment from importing flytekit, which takes seconds; its own tests turn it on."""
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this process' environment without what would reach into another host or environment."""
     kept = {
@@ -29,7 +33,16 @@ def clean_environment(**more: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("CONNECTOR_HOST_", "COV_CORE", "COVERAGE", "PYTEST")) and name != "VIRTUAL_ENV"
     }
-    return {**kept, **more}
+    return {**kept, **BRIDGE_OFF, **more}
+
+
+def environment_for(program: str | Path, **more: str) -> dict[str, str]:
+    """Return the environment for a program, which may be another environment's, where no bridge is installed."""
+    environment = clean_environment(**more)
+    if Path(program).parent != Path(sys.executable).parent:
+        for name in BRIDGE_OFF.keys() - more.keys():
+            del environment[name]
+    return environment
 
 
 def run(*command: str | Path, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +57,7 @@ def try_to_run(*command: str | Path, cwd: Path | None = None, **more: str) -> su
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=clean_environment(**more),
+        env=environment_for(command[0], **more),
         capture_output=True,
         text=True,
         timeout=110,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.environments import clean_environment
+from tests.support.environments import environment_for
 
 _SERVES = re.compile(r"gRPC serves on (\S+):(\d+)")
 _METRICS = re.compile(r"Metrics are at (\S+)\.$")
@@ -97,7 +97,7 @@ def host_process(
         stderr=subprocess.STDOUT,
         text=True,
         cwd=cwd,
-        env=clean_environment(PYTHONUNBUFFERED="1", **environment),
+        env=environment_for(script, PYTHONUNBUFFERED="1", **environment),
         start_new_session=True,
     )
     host = HostProcess(process)

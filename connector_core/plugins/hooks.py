@@ -1,0 +1,169 @@
+"""One plugin's hooks: found, checked and called."""
+
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pluggy
+
+from connector_core import hookspecs
+from connector_core.connector import ConnectorBase
+from connector_core.errors import PluginLoadError
+from connector_core.hookspecs import PROJECT, Adopted, BridgedPlugin, hookimpl
+from connector_core.plugins.discovery import PluginSource
+from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
+
+WHAT_A_PLUGIN_LOOKS_LIKE = """\
+a plugin is a module with a function marked as a hook:
+
+    from connector_core import hookimpl
+
+    @hookimpl
+    def register_connectors():
+        return [MyConnector()]"""
+
+BRIDGES = {"flytekit": "connector-plugin-flytekit", "flyte": "connector-plugin-flyte"}
+"""Which distribution serves the connectors that are written for another package."""
+
+
+class Bridge(NamedTuple):
+    """A loaded plugin that knows connectors of another kind when a module registers them."""
+
+    identity: PluginIdentity
+    hook: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of a plugin's hooks."""
+
+    connectors: tuple[RegisteredConnector, ...]
+    summary: str
+    bridged: tuple[PluginSource, ...]
+    bridge: Bridge | None
+
+
+def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Bridge]) -> Loaded:
+    """Import a plugin, call its hooks and inspect its connectors.
+
+    Raises:
+        PluginLoadError: it brings what cannot be served.
+    """
+    plugin, adopted = _import(source, bridges)
+    if isinstance(plugin, type):
+        raise PluginLoadError(
+            f"the entry point {source.value!r} is the class {plugin.__qualname__}; name a module or an instance"
+        )
+    # A manager for each plugin: no plugin's hook can stop, wrap or delay another's, and loading stays linear.
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin, source.identity.name)
+    if not _marked(manager, source) and not (adopted.connectors or adopted.note):
+        raise PluginLoadError(_without_hooks(source, bridges))
+    brought = [one for answer in manager.hook.register_connectors(config=config) for one in _connectors(answer, source)]
+    own = ConnectorRegistry()  # finds what clashes within the plugin itself
+    return Loaded(
+        tuple(own.register(connector, plugin=source.identity) for connector in (*brought, *adopted.connectors)),
+        adopted.note or _summary(plugin),
+        tuple(
+            _bridged(one, source)
+            for answer in manager.hook.find_bridged_plugins(config=config)
+            for one in _bridged_plugins(answer, source)
+        ),
+        Bridge(source.identity, manager.hook) if manager.hook.adopt_module.get_hookimpls() else None,
+    )
+
+
+def _import(source: PluginSource, bridges: Sequence[Bridge]) -> tuple[Any, Adopted]:
+    if not source.is_module:
+        return source.load(), Adopted()
+    with ExitStack() as stack:
+        seen = [
+            stack.enter_context(watch) for bridge in bridges for watch in bridge.hook.adopt_module(module=source.value)
+        ]
+        try:
+            plugin = source.load()
+        except ModuleNotFoundError as error:
+            if (package := BRIDGES.get((error.name or "").split(".")[0])) is not None:
+                raise PluginLoadError(f"{error}; what serves its connectors is: pip install {package}") from error
+            raise
+    connectors = [connector for one in seen for connector in one.connectors]
+    return plugin, Adopted(connectors, " ".join(one.note for one in seen if one.note))
+
+
+def _without_hooks(source: PluginSource, bridges: Sequence[Bridge]) -> str:
+    text = f"{source.value!r} has no function marked with @hookimpl"
+    if not source.is_module:
+        return f"{text}; {WHAT_A_PLUGIN_LOOKS_LIKE}"
+    for bridge in bridges:
+        text += f", and plugin {bridge.identity.name} saw it register no connector"
+    present = {bridge.identity.distribution for bridge in bridges}
+    missing = [(root, one) for root, one in BRIDGES.items() if one not in present and root in sys.modules]
+    for root, package in missing:
+        text += f"; if it registers connectors with {root}, they are served by {package}: pip install {package}"
+    return f"{text}; {WHAT_A_PLUGIN_LOOKS_LIKE}"
+
+
+def _connectors(answer: Any, source: PluginSource) -> list[ConnectorBase]:
+    if isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Mapping):
+        return list(answer)
+    raise PluginLoadError(
+        f"register_connectors() in {source.value!r} returned {type(answer).__name__}, not a list of connectors"
+    )
+
+
+def _bridged_plugins(answer: Any, source: PluginSource) -> list[BridgedPlugin]:
+    if isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Mapping):
+        found = list(answer)
+        if all(isinstance(one, BridgedPlugin) for one in found):
+            return found
+    raise PluginLoadError(
+        f"find_bridged_plugins() in {source.value!r} returned {type(answer).__name__}, not a list of BridgedPlugin"
+    )
+
+
+def _bridged(found: BridgedPlugin, source: PluginSource) -> PluginSource:
+    bridge = source.identity.name
+    identity = PluginIdentity(f"{bridge}/{found.name}", found.distribution, found.version, bridge)
+    return PluginSource(identity, found.value or found.name, lambda: _Hooks(found))
+
+
+class _Hooks:
+    """A bridged plugin as an object that carries hooks."""
+
+    def __init__(self, found: BridgedPlugin) -> None:
+        self.found = found
+
+    @hookimpl
+    def register_connectors(self) -> Iterable[ConnectorBase]:
+        return self.found.load()
+
+
+def _marked(manager: pluggy.PluginManager, source: PluginSource) -> list[str]:
+    """Return the names of a plugin's hookimpls.
+
+    Raises:
+        PluginLoadError: one is of a hook that does not exist.
+    """
+    known = [name for name, value in vars(hookspecs).items() if hasattr(value, f"{PROJECT}_spec")]
+    plugin = manager.get_plugin(source.identity.name)
+    marked = [name for name, value in inspect.getmembers(plugin) if hasattr(value, f"{PROJECT}_impl")]
+    for name in marked:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise PluginLoadError(f"{source.value!r} implements a hook {name}() that does not exist; {hint}")
+    return marked
+
+
+def _summary(plugin: Any) -> str:
+    """What a plugin says of itself, shown where it brings no connector."""
+    if isinstance(plugin, _Hooks):
+        return plugin.found.summary
+    documentation = inspect.getdoc(plugin) if isinstance(plugin, ModuleType) else None
+    return (documentation or "").strip()

@@ -1,0 +1,1 @@
+"""flytekit's connectors on connector-host, as they are."""

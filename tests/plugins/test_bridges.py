@@ -1,0 +1,179 @@
+"""Plugins that bring plugins of another kind, and modules whose connectors only such a bridge knows."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from connector_core.errors import ConflictError
+from connector_core.plugins import (
+    PluginLoadResult,
+    PluginSelection,
+    build_registry,
+    load_plugins,
+    module_plugin,
+)
+from connector_core.server import limits_of
+from connector_core.settings import Settings
+from tests.support.distributions import GOOD, SitePackages
+
+BRIDGE = (
+    GOOD
+    + """
+    from contextlib import contextmanager
+    from connector_core.hookspecs import Adopted, BridgedPlugin
+    import sys
+
+    SEEN = []
+    sys.modules["bridge_to_register_with"] = sys.modules[__name__]
+
+    def broken(): raise SystemExit("no licence")
+
+    @hookimpl
+    def find_bridged_plugins():
+        return [
+            BridgedPlugin("good", lambda: [Job("spark"), Job("other")], "other-spark", "3.1"),
+            BridgedPlugin("broken", broken, "other-broken", "0.1"),
+            BridgedPlugin("empty", list, summary="It is about something else."),
+        ]
+
+    @hookimpl
+    @contextmanager
+    def adopt_module(module):
+        adopted = Adopted()
+        yield adopted
+        adopted.connectors += [Job(task_type) for task_type in SEEN]
+        adopted.note = "It is a good plugin's." if "known" in module else ""
+        SEEN.clear()
+    """
+)
+
+
+def load(site: SitePackages, *modules: str, **selection: list[str]) -> PluginLoadResult:
+    sources = [*map(module_plugin, modules), *site.sources()]
+    return load_plugins(sources, PluginSelection(**selection))
+
+
+def names(result: PluginLoadResult) -> dict[str, list[str]]:
+    return {state: [plugin.identity.name for plugin in group] for state, group in result.by_state.items()}
+
+
+@pytest.fixture
+def bridge(site: SitePackages) -> SitePackages:
+    site.add("bridge", BRIDGE)
+    return site
+
+
+def test_what_a_bridge_finds_are_plugins_of_their_own_under_guards_of_their_own(bridge: SitePackages) -> None:
+    result = load(bridge)
+    assert names(result) == {
+        "loaded": ["bridge", "bridge/good", "bridge/empty"],
+        "failed": ["bridge/broken"],
+        "skipped": [],
+    }
+    _bridge, good, empty = result.loaded
+    assert str(good.identity) == "'bridge/good' (distribution other-spark 3.1)"
+    assert good.identity.bridge == "bridge"
+    assert [one.name.split()[1] for one in good.connectors] == ["spark", "other"]
+    assert empty.summary == "It is about something else."
+    assert result.failed[0].reason == "it calls sys.exit('no licence')"
+
+
+@pytest.mark.parametrize(
+    ("allow", "block", "loaded"),
+    [
+        (["bridge"], [], ["bridge", "bridge/good", "bridge/empty"]),
+        (["bridge/good"], [], ["bridge", "bridge/good"]),
+        (["bri"], [], []),
+        ([], ["bridge"], []),
+        ([], ["bridge/good"], ["bridge", "bridge/empty"]),
+    ],
+)
+def test_a_bridge_and_what_it_brings_are_allowed_and_blocked_by_name(
+    bridge: SitePackages, allow: list[str], block: list[str], loaded: list[str]
+) -> None:
+    result = load(bridge, allow=allow, block=block)
+    assert names(result)["loaded"] == loaded
+
+
+def test_a_task_type_of_a_bridged_plugin_that_another_claims_stops_the_start_naming_both(bridge: SitePackages) -> None:
+    bridge.good("native", "spark")
+    with pytest.raises(ConflictError, match=r"--prefer spark=bridge/good or --prefer spark=native") as raised:
+        build_registry(load(bridge), {})
+    assert "distribution other-spark 3.1" in str(raised.value)
+    assert build_registry(load(bridge), {"spark": "bridge/good"}).lookup("spark").plugin.name == "bridge/good"
+
+
+def test_limits_may_be_set_for_a_bridged_connector_its_plugin_or_the_whole_bridge(bridge: SitePackages) -> None:
+    connector = next(one for plugin in load(bridge).loaded for one in plugin.connectors)
+    for section in (f"bridge/good/{connector.name}", "bridge/good", "bridge"):
+        settings = Settings(limits={section: {"workers": 3}})  # type: ignore[dict-item] # as the file has it
+        assert limits_of(settings, connector).workers == 3
+    both = Settings(limits={"bridge": {"workers": 3}, "bridge/good": {"workers": 4}})  # type: ignore[dict-item]
+    assert limits_of(both, connector).workers == 4
+
+
+@pytest.mark.parametrize("answer", ["'text'", "[1]", "3"])
+def test_a_bridge_that_returns_something_else_fails_alone(site: SitePackages, answer: str) -> None:
+    site.good("aaa")
+    site.add("bridge", GOOD + f"\n    @hookimpl\n    def find_bridged_plugins(): return {answer}\n")
+    result = load(site)
+    assert names(result) == {"loaded": ["aaa"], "failed": ["bridge"], "skipped": []}
+    assert "not a list of BridgedPlugin" in result.failed[0].reason
+
+
+def test_two_bridged_plugins_of_one_name_fail_the_bridge(site: SitePackages) -> None:
+    code = "\n    @hookimpl\n    def find_bridged_plugins(): return [BridgedPlugin('same', list)] * 2\n"
+    site.add("bridge", GOOD + "\n    from connector_core.hookspecs import BridgedPlugin\n" + code)
+    (failed,) = load(site).failed
+    assert "'bridge/same' is taken by" in failed.reason
+
+
+def test_a_module_without_hooks_brings_what_a_bridge_saw_it_register(bridge: SitePackages) -> None:
+    (bridge.folder / "registers.py").write_text("import bridge_to_register_with as b\nb.SEEN += ['one', 'two']\n")
+    result = load(bridge, "registers")
+    (module,) = [plugin for plugin in result.loaded if plugin.identity.name == "registers"]
+    assert [one.name.split()[1] for one in module.connectors] == ["one", "two"]
+    assert {str(one.plugin) for one in module.connectors} == {"'registers'"}
+
+
+def test_a_module_may_bring_connectors_of_both_kinds(bridge: SitePackages) -> None:
+    (bridge.folder / "both.py").write_text(
+        "from connector_core import hookimpl\nimport bridge_to_register_with as b\nb.SEEN.append('theirs')\n"
+        "@hookimpl\ndef register_connectors(): return [b.Job('ours')]\n"
+    )
+    (module,) = [plugin for plugin in load(bridge, "both").loaded if plugin.identity.name == "both"]
+    assert [one.name.split()[1] for one in module.connectors] == ["ours", "theirs"]
+
+
+def test_a_module_whose_connectors_another_plugin_serves_already_says_so(bridge: SitePackages) -> None:
+    (bridge.folder / "known_already.py").write_text("")
+    (module,) = [plugin for plugin in load(bridge, "known_already").loaded if plugin.identity.name == "known_already"]
+    assert module.connectors == ()
+    assert module.summary == "It is a good plugin's."
+
+
+def test_a_module_in_which_a_bridge_saw_nothing_is_told_what_a_plugin_looks_like(bridge: SitePackages) -> None:
+    (bridge.folder / "nothing.py").write_text("")
+    failed = next(one for one in load(bridge, "nothing").failed if one.identity.name == "nothing")
+    assert "has no function marked with @hookimpl, and plugin bridge saw it register no connector" in failed.reason
+    assert "a plugin is a module with a function marked as a hook" in failed.reason
+
+
+def test_without_the_bridge_a_module_that_uses_flytekit_names_the_package_to_install(
+    site: SitePackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flytekit", ModuleType("flytekit"))
+    (site.folder / "theirs.py").write_text("import flytekit\n")
+    (failed,) = load(site, "theirs").failed
+    assert "if it registers connectors with flytekit" in failed.reason
+    assert "pip install connector-plugin-flytekit" in failed.reason
+
+
+def test_where_flytekit_is_missing_too_a_module_that_imports_it_names_the_package_to_install(
+    site: SitePackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flyte", None)  # as if it were not installed
+    (site.folder / "theirs_too.py").write_text("import flyte.connectors\n")
+    (failed,) = load(site, "theirs_too").failed
+    assert failed.reason.endswith("what serves its connectors is: pip install connector-plugin-flyte")
