@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ BRIDGE = (
 )
 
 
-def load(site: SitePackages, *modules: str, **selection: list[str]) -> PluginLoadResult:
+def load(site: SitePackages, *modules: str, **selection: Any) -> PluginLoadResult:
     sources = [*map(module_plugin, modules), *site.sources()]
     return load_plugins(sources, PluginSelection(**selection))
 
@@ -107,9 +108,9 @@ def test_a_task_type_of_a_bridged_plugin_that_another_claims_stops_the_start_nam
 def test_limits_may_be_set_for_a_bridged_connector_its_plugin_or_the_whole_bridge(bridge: SitePackages) -> None:
     connector = next(one for plugin in load(bridge).loaded for one in plugin.connectors)
     for section in (f"bridge/good/{connector.name}", "bridge/good", "bridge"):
-        settings = Settings(limits={section: {"workers": 3}})  # type: ignore[dict-item] # as the file has it
+        settings = Settings(limits={section: {"workers": 3}})
         assert limits_of(settings, connector).workers == 3
-    both = Settings(limits={"bridge": {"workers": 3}, "bridge/good": {"workers": 4}})  # type: ignore[dict-item]
+    both = Settings(limits={"bridge": {"workers": 3}, "bridge/good": {"workers": 4}})
     assert limits_of(both, connector).workers == 4
 
 

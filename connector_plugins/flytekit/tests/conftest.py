@@ -10,7 +10,7 @@ import pytest
 
 from connector_core.plugins import PluginSource, installed_plugins
 
-CONNECTOR = '''
+CONNECTOR = """
 from dataclasses import dataclass
 from typing import Any
 from flytekit.extend.backend.base_connector import (
@@ -35,7 +35,7 @@ class Jobs(AsyncConnectorBase):
 
     def delete(self, resource_meta, **kwargs):
         pass
-'''
+"""
 """What a plugin of flytekit's begins with here."""
 
 _unique = itertools.count()
@@ -78,5 +78,3 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def bridge() -> PluginSource:
     """The bridge, as it is installed."""
     return next(source for source in installed_plugins() if source.identity.name == "flytekit")
-
-

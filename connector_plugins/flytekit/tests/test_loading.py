@@ -135,7 +135,9 @@ def test_the_old_names_are_served_as_well(bridge: PluginSource, site: Site) -> N
     assert (connector.name, connector.is_sync) == ("Old Agent", True)
 
 
-def test_a_method_that_asks_for_what_flytekit_does_not_pass_is_refused_by_name(bridge: PluginSource, site: Site) -> None:
+def test_a_method_that_asks_for_what_flytekit_does_not_pass_is_refused_by_name(
+    bridge: PluginSource, site: Site
+) -> None:
     site.plugin("odd", "Jobs.delete = lambda self, context: None\nConnectorRegistry.register(Jobs('odd'))")
     (failed,) = load(bridge).failed
     assert "Jobs.delete() asks for 'context', which flytekit does not pass either" in failed.reason

@@ -75,7 +75,7 @@ def own_name(theirs: Any) -> str:
 
 
 def _is_authors(cls: type) -> bool:
-    return cls.__module__ != FlytekitConnector.__module__
+    return bool(cls.__module__ != FlytekitConnector.__module__)
 
 
 def _operations(theirs: Any, is_sync: bool) -> Iterator[str]:
