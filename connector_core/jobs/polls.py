@@ -92,7 +92,7 @@ class Polls:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
         """
         end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
-        job = _job_id(connector, resource_meta)
+        job = _job_id(connector, resource_meta, str(arguments.get("output_prefix", "")))
         if connector.min_poll_interval and (recent := self._recent.get(job)) is not None:
             return recent
         while (asking := self._asking.get(job)) is not None:
@@ -277,9 +277,12 @@ def _patience(timeout: float | None, limit: float) -> float:
     return max(0.0, whole - min(0.5, whole / 4))
 
 
-def _job_id(connector: RegisteredConnector, resource_meta: bytes) -> bytes:
+def _job_id(connector: RegisteredConnector, resource_meta: bytes, output_prefix: str) -> bytes:
+    """Tell jobs apart, those too whose connector writes the same resource meta for several tasks, as flytekit's sensor does."""
     digest = hashlib.sha256(connector.name.encode() + b"\0")
+    digest.update(len(resource_meta).to_bytes(8))
     digest.update(resource_meta)
+    digest.update(output_prefix.encode())
     return digest.digest()
 
 

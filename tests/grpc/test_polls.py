@@ -318,6 +318,17 @@ async def test_a_last_word_stands_and_is_not_asked_for_again(phase: Phase, after
     assert script.calls == 2
 
 
+async def test_tasks_with_one_resource_meta_are_jobs_of_their_own() -> None:
+    connector, script = scripted(Resource(Phase.SUCCEEDED), Resource(Phase.RUNNING), Resource(Phase.FAILED))
+    async with running_server(connector) as server:
+        for _ in range(2):
+            monday = await server.get("job", job("watch the file"), output_prefix="s3://bucket/monday/n0/data/0")
+            assert Phase(monday.phase) is Phase.SUCCEEDED
+        tuesday = await server.get("job", job("watch the file"), output_prefix="s3://bucket/tuesday/n0/data/0")
+        assert Phase(tuesday.phase) is Phase.RUNNING
+    assert script.calls == 2
+
+
 LARGE = Resource(Phase.SUCCEEDED, outputs={"x": "x" * 100_000})
 
 
