@@ -38,8 +38,9 @@ class SitePackages:
         entry_point: str | None = None,
         distribution: str | None = None,
         version: str = "1.0",
-    ) -> None:
-        """Install a plugin: `{module}` in `entry_point` is the module that holds `code`."""
+        group: str = "connector_core.plugins",
+    ) -> str:
+        """Install a plugin and return its module, which `{module}` in `entry_point` stands for."""
         module = f"fake_{name.replace('-', '_')}_{next(_unique)}"
         (self.folder / f"{module}.py").write_text(textwrap.dedent(code))
         distribution = distribution or f"connector-plugin-{name}"
@@ -47,7 +48,8 @@ class SitePackages:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         value = (entry_point or "{module}").format(module=module)
-        (info / "entry_points.txt").write_text(f"[connector_core.plugins]\n{name} = {value}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+        return module
 
     def good(self, name: str, *task_types: str, **more: str) -> None:
         """Install a plugin that brings a connector for each task type."""

@@ -1,0 +1,41 @@
+"""Values for flyte's connectors and from them, converted by flyte's own type engine."""
+
+from typing import Any
+
+from flyte.connectors import Resource as FlyteResource
+from flyte.connectors._connector import get_resource_proto  # not public; what flyte's server answers is made by it
+from flyte.types import TypeEngine
+from flyteidl.admin.agent_pb2 import Resource as WireResource
+from flyteidl2.core.literals_pb2 import LiteralMap
+from flyteidl2.core.tasks_pb2 import TaskTemplate
+from flyteidl2.task.common_pb2 import Inputs
+
+from connector_core.errors import IllegalAnswerError, TransientError
+from connector_plugin_flyte.messages import as_message
+
+
+async def native_inputs(template: TaskTemplate, inputs: Inputs) -> dict[str, Any]:
+    """Return a task's inputs as the Python values that flyte's type engine makes of them."""
+    if not inputs.literals:
+        return {}
+    types: dict[str, Any] = {
+        entry.key: TypeEngine.guess_python_type(entry.value.type) for entry in template.interface.inputs.variables
+    }
+    literals = LiteralMap(literals={named.name: named.value for named in inputs.literals})
+    values: dict[str, Any] = await TypeEngine.literal_map_to_kwargs(literals, types)
+    return values
+
+
+async def wire_resource(answer: object) -> WireResource:
+    """Return what a flyte connector answered as the first generation's message, which the host sends as it is.
+
+    Raises:
+        IllegalAnswerError: it is no resource of flyte's.
+        TransientError: it is in no phase, which an engine would read as a failure.
+    """
+    if not isinstance(answer, FlyteResource):
+        raise IllegalAnswerError(f"returned a {type(answer).__name__}, not a flyte.connectors.Resource")
+    wire = as_message(WireResource, await get_resource_proto(answer))
+    if not wire.phase:
+        raise TransientError(f"the connector answered the phase UNDEFINED: {wire.message or 'it says no more'}")
+    return wire
