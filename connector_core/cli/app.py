@@ -167,6 +167,8 @@ for _name, _command in (
     ("logs", run_commands.show_logs),
     ("delete", run_commands.delete_job),
     ("new", package_commands.new),
+    ("install", package_commands.install),
+    ("uninstall", package_commands.uninstall),
 ):
     app.command(_name, context_settings=UNDERSCORES)(_command)
 

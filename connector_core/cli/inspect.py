@@ -1,14 +1,16 @@
 """`connector-host list` and `doctor`: what is installed, and what is wrong with it."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 from importlib_metadata import Distribution, PackageNotFoundError
 from packaging.requirements import InvalidRequirement, Requirement
 
 from connector_core.cli.report import as_json as described
-from connector_core.cli.report import print_plugins
+from connector_core.cli.report import print_list, print_plugins
 from connector_core.errors import ConflictError, SettingsError
 from connector_core.plugins import (
     BRIDGES,
@@ -16,7 +18,6 @@ from connector_core.plugins import (
     PluginLoadResult,
     PluginSource,
     build_registry,
-    load_from_settings,
     load_sources,
     metadata_risks,
     plugin_sources,
@@ -28,13 +29,16 @@ from connector_core.settings import Settings
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
     """Print the plugins that a host started here would serve; a failed one is listed, not an error."""
-    result = load_from_settings(settings)
-    conflicts = _conflicts(result, settings)
+    sources = plugin_sources(settings)
+    conflicts = _shared_names(sources)
+    with _answers_alone_on_stdout():
+        result = load_sources(sources, settings)
+    conflicts += _conflicts(result, settings)
     risks = metadata_risks(result, settings)
     if as_json:
         print(described(result, conflicts=conflicts, risks=risks))
         return 0
-    print_plugins(result, sys.stdout, _served(result, settings))
+    print_list(result, sys.stdout, _served(result, settings))
     for risk in risks:
         print(f"risk: {risk}")
     for conflict in conflicts:
@@ -70,7 +74,8 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
     sources = plugin_sources(settings)
     if not any(source.identity.name == bridge for source in sources):
         raise SettingsError(f"the plugin {bridge!r} is not installed: pip install {BRIDGES[bridge]}")
-    everything = load_sources(sources, settings)
+    with _answers_alone_on_stdout():
+        everything = load_sources(sources, settings)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
     problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
     risks = metadata_risks(result, settings)
@@ -95,18 +100,37 @@ def _examine(settings: Settings, only: str | None) -> tuple[PluginLoadResult, li
     sources = plugin_sources(settings)
     if only is not None:
         sources = _sources_of(only, sources)
-    problems = []
-    try:
-        refuse_shared_names(sources)
-    except ConflictError as error:
-        problems += str(error).splitlines()
-    result = load_sources(sources, settings)
+    problems = _shared_names(sources)
+    with _answers_alone_on_stdout():
+        result = load_sources(sources, settings)
     if only is not None:
         result = result.select(lambda plugin: only in {plugin.name, plugin.bridge})
         if not any(result.by_state.values()):
             raise SettingsError(f"there is no plugin {only!r} among those of {only.split('/')[0]!r}")
     problems += [*_failures(result), *_conflicts(result, settings), *_unmet_requirements(result)]
     return result, problems if only is not None else [*problems, *result.warnings]
+
+
+def _shared_names(sources: Sequence[PluginSource]) -> list[str]:
+    try:
+        refuse_shared_names(sources)
+    except ConflictError as error:
+        return str(error).splitlines()
+    return []
+
+
+@contextmanager
+def _answers_alone_on_stdout() -> Iterator[None]:
+    """Let what plugins print while they are loaded go to stderr, be it from C: programs read our stdout."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 def _sources_of(only: str, sources: Sequence[PluginSource]) -> list[PluginSource]:

@@ -9,6 +9,12 @@ from connector_core.plugins import FailedPlugin, FoundPlugin, LoadedPlugin, Plug
 from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
 
 HEADINGS = ("plugin", "version", "connector", "task types", "kind", "load ms")
+LIST_HEADINGS = ("plugin", "distribution", "version", "state", "connector", "task types", "kind")
+
+_STYLES = {"loaded": "green", "FAILED": "bold red", "skipped": "dim"}
+NO_CONNECTOR = "No plugin brings a connector: install one, such as connector-plugin-sleep."
+_NARROW = 110
+"""Columns of a terminal below which a list leaves out the connectors' names: the task types say what they are for."""
 
 
 def print_serving(
@@ -31,7 +37,42 @@ def print_plugins(
     if rows:
         print_table(out, HEADINGS, rows)
     elif not result.failed:
-        _line(out, "No plugin brings a connector: install one, such as connector-plugin-sleep.", "yellow")
+        _line(out, NO_CONNECTOR, "yellow")
+    _print_remarks(result, out)
+
+
+def print_list(result: PluginLoadResult, out: TextIO, served: Mapping[int, RegisteredConnector] | None) -> None:
+    """Print a table of all plugins, whatever became of them, then a line for each that needs one.
+
+    Args:
+        result: the plugins.
+        out: where to print.
+        served: the connectors of the registry; none, where plugins clash.
+    """
+    rows = [row for group in result.by_state.values() for plugin in group for row in _listed(plugin, served)]
+    if rows:
+        print_table(out, LIST_HEADINGS, rows)
+    else:
+        _line(out, NO_CONNECTOR, "yellow")
+    _print_remarks(result, out)
+
+
+def _listed(plugin: FoundPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterable[tuple[str, ...]]:
+    identity = plugin.identity
+    head = (identity.name, identity.distribution or "-", identity.version or "-")
+    match plugin:
+        case LoadedPlugin(connectors=(_, *_)):
+            for _name, _version, *what, _milliseconds in _rows(plugin, served):
+                yield (*head, "loaded", *what)
+        case LoadedPlugin():
+            yield (*head, "loaded", "-", "-", "-")
+        case SkippedPlugin():
+            yield (*head, "skipped", "-", "-", "-")
+        case _:
+            yield (*head, "FAILED", "-", "-", "-")
+
+
+def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
     for plugin in result.loaded:
         if not plugin.connectors:
             _line(
@@ -112,18 +153,30 @@ def _first_paragraph(text: str) -> str:
 def print_table(out: TextIO, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Draw a table on a terminal, plain aligned columns elsewhere: logs and pipes are read by other programs."""
     if out.isatty():
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*headings, box=box.SIMPLE_HEAD)
-        for row in rows:
-            table.add_row(*row)
-        Console(file=out).print(table)
+        _draw(out, headings, rows)
         return
     widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
     for row in (headings, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
+
+
+def _draw(out: TextIO, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=out)
+    table = Table(box=box.SIMPLE_HEAD)
+    is_list = headings == LIST_HEADINGS
+    shown = [name for name in headings if not (is_list and console.width < _NARROW and name == "connector")]
+    for name in shown:
+        table.add_column(name, overflow="fold", no_wrap=name in {"version", "state", "kind", "load ms"})
+    for row in rows:
+        cells = dict(zip(headings, row, strict=True))
+        style = _STYLES.get(cells.get("state", ""), "")
+        table.add_row(*(Text(cells[name], style if name == "state" else "") for name in shown))
+    console.print(table)
 
 
 def _line(out: TextIO, text: str, style: str) -> None:

@@ -1,0 +1,85 @@
+"""What installing and uninstalling have in common: one at a time, interruptible, and a word on how it ended."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from connector_core.cli.packages.check import Look, command
+from connector_core.cli.packages.processes import Interrupted, interruptible
+from connector_core.cli.packages.progress import Progress
+from connector_core.cli.packages.undo import NotPutBackError, locked
+
+RESTART = "A host that is running serves what it has loaded at its start: restart it."
+_LAST_LINES = 30
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How it is done.
+
+    Args:
+        progress: says what is being done.
+        keep: leave the environment as it has become, whatever the plugins say.
+        verbose: show the whole of what goes wrong.
+        options: what a host would be started with, for the check.
+    """
+
+    progress: Progress
+    keep: bool = False
+    verbose: bool = False
+    options: Sequence[str] = ()
+
+    def say_undoing(self) -> None:
+        """Say that the environment is put back."""
+        self.progress.say("putting the environment back ...")
+
+    def hint(self, parts: Sequence[str], problems: Sequence[str]) -> str:
+        """Return what to type to see more, and to have it all the same."""
+        more = "" if self.verbose else f"for the traceback: {command(parts[0], '--verbose', *parts[1:])}\n"
+        are = "it" if len(problems) == 1 else "them"
+        return f"{more}to have it in spite of {are}: {command(parts[0], '--keep', *parts[1:])}"
+
+
+class Doubts(Exception):  # noqa: N818 - no error of ours: what the plugins say of a change
+    """The change does harm."""
+
+    def __init__(self, problems: Sequence[str], look: Look, hint: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+        self.look = look
+        self.hint = hint
+
+
+def changing(manner: Manner, change: Callable[[], int]) -> int:
+    """Change the environment and return the exit code: 1 for what was undone, 130 after Ctrl-C.
+
+    Raises:
+        SetupError: it cannot be done.
+    """
+    say = manner.progress.say
+    try:
+        with interruptible(), locked(lambda: say("waiting for another change of this environment to end ...")):
+            return change()
+    except NotPutBackError as error:
+        say(f"connector-host: {error}", "bold red")
+        return 1
+    except Interrupted as interrupted:
+        say("interrupted; the environment is as it was", "bold")
+        return interrupted.exit_code
+    except Doubts as doubts:
+        _explain(doubts, manner)
+        return 1
+
+
+def _explain(doubts: Doubts, manner: Manner) -> None:
+    if manner.verbose:
+        for plugin in doubts.look.plugins.values():
+            if plugin.traceback:
+                print(f"--- {plugin.name}: traceback ---\n{plugin.traceback.rstrip()}\n", file=sys.stderr)
+    if doubts.look.trouble:
+        last = doubts.look.output.strip().splitlines()[-_LAST_LINES:]
+        print("\n".join(f"    {line}" for line in last), file=sys.stderr)
+    for problem in doubts.problems:
+        manner.progress.say(problem, "bold red")
+    manner.progress.say(doubts.hint)
+    manner.progress.say("Nothing was changed: the environment is as it was.", "bold")
