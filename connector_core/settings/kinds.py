@@ -43,9 +43,7 @@ def _split_levels(value: object) -> object:
 def _known_levels(value: dict[str, str]) -> dict[str, str]:
     for level in value.values():
         if level.upper() not in LEVELS:
-            raise ValueError(
-                f"write LEVEL or LOGGER=LEVEL, with one of {', '.join(LEVELS).lower()}"
-            )
+            raise ValueError(f"write LEVEL or LOGGER=LEVEL, with one of {', '.join(LEVELS).lower()}")
     return {logger: level.lower() for logger, level in value.items()}
 
 

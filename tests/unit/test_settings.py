@@ -95,7 +95,10 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
         ("[deadlines]\ncraete = 1\n", "'deadlines.craete' in connector-host.toml is no setting"),
         ("port = \n", "is not TOML"),
         ("[prefer]\n'a b' = 'x'\n", "is no task category"),
-        ("log_level = 'loud'\n", "'log_level' in connector-host.toml: write LEVEL or LOGGER=LEVEL, with one of debug, info"),
+        (
+            "log_level = 'loud'\n",
+            "'log_level' in connector-host.toml: write LEVEL or LOGGER=LEVEL, with one of debug, info",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_place(empty_folder: Path, text: str, message: str) -> None:
