@@ -1,26 +1,37 @@
-"""The servers that are measured, each in an environment of its own and in a process of its own."""
+"""The servers that are measured, each in an environment of its own and in a process of its own, on a core of its own."""
 
 import contextlib
-import os
+import itertools
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
 import psutil
-from flyteidl.admin.agent_pb2 import ListAgentsRequest
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support.environments import ROOT, Venv, build_wheel, clean_environment, run, uv
+from tests.benchmarks.machine import SERVING, on_cores
+from tests.benchmarks.peers import Environments
+from tests.support.environments import clean_environment
 
 TARGETS = Path(__file__).with_name("targets")
-CACHE = ROOT / ".benchmarks"
-READY_WITHIN = 60.0
+READY_WITHIN = 90.0
+
+F, F_UV, F_TYPED, F_TYPED_UV, F_SYNC = "F", "F-uv", "F-typed", "F-typed-uv", "F-sync"
+PROTECTED, VOUCHED = "connector-host", "connector-host, vouched"
+FLYTEKIT, FLYTE2 = "flytekit", "flyte 2"
+FLOORS = {
+    F: ("constant", "asyncio"),
+    F_UV: ("constant", "uvloop"),
+    F_TYPED: ("typed", "asyncio"),
+    F_TYPED_UV: ("typed", "uvloop"),
+    F_SYNC: ("constant", "threads"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,96 +40,123 @@ class Target:
 
     name: str
     command: Sequence[str]
+    python: Path = Path(sys.executable)
+    protocol: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def with_options(self, *options: str) -> "Target":
+        """Return it with more on its command line."""
+        return replace(self, command=(*self.command, *options))
+
+    def with_settings(self, **settings: str) -> "Target":
+        """Return it with more in its environment."""
+        return replace(self, environment={**self.environment, **settings})
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers: where, after how many seconds, and its process."""
+    """A server that serves: where, after how many seconds, and its process."""
 
+    target: Target
     address: str
+    http_address: str
     seconds_to_serving: float
     process: psutil.Process
 
     def resident_megabytes(self) -> float:
         """Resident memory of the server and its children, in MB."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return sum(one.memory_info().rss for one in family) / 1e6
+        return sum(one.memory_info().rss for one in self._family()) / 1e6
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the server and its children have taken."""
+        return sum(sum(one.cpu_times()[:2]) for one in self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
 
 
-def make_ours(*modules: str) -> Target:
-    """Build this checkout's wheel and install it as a user would, byte-compiled; serve these modules besides."""
-    folder = CACHE / "ours"
-    venv = _fresh(folder)
-    wheel = build_wheel(ROOT, folder)
-    _install(venv, f"connector-core @ {wheel.as_uri()}")
-    command = (str(venv.script("connector-host")), "serve", *_modules("ours", *modules))
-    return Target("connector-host", (*command, "--port", "{grpc}", "--http-port", "{http}"))
+class Servers:
+    """Makes targets out of environments."""
 
+    def __init__(self, environments: Environments) -> None:
+        self.environments = environments
 
-def make_flytekit(*modules: str) -> Target:
-    """Install the newest flytekit with what its connector server needs; serve these modules besides."""
-    venv = _fresh(CACHE / "flytekit")
-    _install(venv, "flytekit", "prometheus-client", "grpcio-health-checking", "httpx")
-    command = (str(venv.script("pyflyte")), "serve", "connector", *_modules("flytekit_noop", *modules))
-    return Target("flytekit", (*command, "--port", "{grpc}", "--prometheus_port", "{http}"))
+    def floor(self, name: str) -> Target:
+        """A server that does nothing; from the same environment as ours."""
+        python = self.environments.ours.python
+        return Target(name, (str(python), "floor.py", "{grpc}", *FLOORS[name]))
+
+    def ours(self, *modules: str, bare: bool = True) -> Target:
+        """This checkout, with these modules; with the plugins sleep and process unless `bare`."""
+        venv = self.environments.bare if bare else self.environments.ours
+        command = (str(venv.script("connector-host")), "serve", *_modules(*modules))
+        return Target(PROTECTED, (*command, "--port", "{grpc}", "--http-port", "{http}"))
+
+    def vouched(self, *modules: str) -> Target:
+        """The same, with plugins that the operator vouches for, so that they run on the server's loop."""
+        return replace(self.ours(*modules).with_settings(CONNECTOR_HOST__IN_PLACE=",".join(modules)), name=VOUCHED)
+
+    def flytekit(self, *modules: str) -> Target:
+        """flytekit's own connector server."""
+        venv = self.environments.flytekit
+        command = (str(venv.script("pyflyte")), "serve", "connector", *_modules(*modules))
+        return Target(FLYTEKIT, (*command, "--port", "{grpc}", "--prometheus_port", "{http}"), venv.python)
+
+    def flyte2(self, *modules: str) -> Target:
+        """flyte 2's connector server, which speaks the second protocol."""
+        venv = self.environments.flyte2
+        command = (str(venv.script("c0")), *_modules(*modules), "--port", "{grpc}", "--prometheus_port", "{http}")
+        return Target(FLYTE2, command, venv.python, protocol=2)
 
 
 @contextmanager
-def running(target: Target) -> Iterator[Running]:
-    """Start a server, wait until it lists its connectors, and end it when the block does."""
+def running(target: Target, cores: tuple[int, ...] = SERVING) -> Iterator[Running]:
+    """Start a server on these cores, wait until it says SERVING, and end it when the block does."""
     grpc_port, http_port = _free_port(), _free_port()
     command = [part.format(grpc=grpc_port, http=http_port) for part in target.command]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=TARGETS,
-        env=clean_environment(PYTHONPATH=str(TARGETS)),
-    )
+    path = ":".join([str(TARGETS), *([target.environment["PYTHONPATH"]] if "PYTHONPATH" in target.environment else [])])
+    environment = clean_environment(**{**target.environment, "PYTHONPATH": path})
+    with on_cores(cores):
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=TARGETS, env=environment
+        )
     try:
         address = f"127.0.0.1:{grpc_port}"
-        _wait_until_listed(address, process)
-        yield Running(address, time.perf_counter() - began, psutil.Process(process.pid))
+        _wait_until_serving(address)
+        took = time.perf_counter() - began
+        assert process.poll() is None, f"{target.name} ended with {process.returncode}: {command}"
+        yield Running(target, address, f"127.0.0.1:{http_port}", took, psutil.Process(process.pid))
     finally:
         process.kill()
         process.wait(30)
 
 
-def _wait_until_listed(address: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_serving(address: str) -> None:
     eager = [
         ("grpc.initial_reconnect_backoff_ms", 5),
         ("grpc.min_reconnect_backoff_ms", 5),
         ("grpc.max_reconnect_backoff_ms", 5),
     ]
+    end = time.monotonic() + READY_WITHIN
+    # flytekit and flyte 2 know the health of each of their services, not that of the whole
+    services = itertools.cycle(["", "grpc.health.v1.Health"])
     with grpc.insecure_channel(address, options=eager) as channel:
-        stub = AgentMetadataServiceStub(channel)
-        answer = stub.ListAgents(ListAgentsRequest(), wait_for_ready=True, timeout=READY_WITHIN)
-    assert process.poll() is None
-    listed = {task_type for agent in answer.agents for task_type in agent.supported_task_types}
-    assert {"noop_1", "noop_2"} <= listed, listed
+        stub = health_pb2_grpc.HealthStub(channel)
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(grpc.RpcError):
+                request = health_pb2.HealthCheckRequest(service=next(services))
+                answer = stub.Check(request, wait_for_ready=True, timeout=left)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+    raise AssertionError(f"{address} has not said SERVING within {READY_WITHIN:g} s")
 
 
 def _modules(*names: str) -> Sequence[str]:
     return [part for name in names for part in ("--modules", name)]
 
 
-def _fresh(folder: Path) -> Venv:
-    folder.mkdir(parents=True, exist_ok=True)
-    run(uv(), "venv", "--quiet", "--clear", "--python", sys.executable, folder / "venv")
-    return Venv(folder / "venv")
-
-
-def _install(venv: Venv, *requirements: str) -> None:
-    run(uv(), "pip", "install", "--quiet", "--compile-bytecode", "--python", venv.python, *requirements)
-
-
 def _free_port() -> int:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port: int = taken.getsockname()[1]
     return port
-
-
-def versions() -> str:
-    """Say what was measured on what."""
-    return f"Python {sys.version.split()[0]}, {os.cpu_count()} cores"

@@ -1,4 +1,4 @@
 """How long the offenders of both servers block, in seconds."""
 
-LONG = 1.0
+LONG = 5.0
 BRIEF = 0.1
