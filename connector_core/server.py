@@ -37,6 +37,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
 _MAX_PENDING = 100_000
+_INT32_MAX = 2**31 - 1
 
 
 def loop_factory(choice: str) -> LoopFactory:
@@ -203,6 +204,7 @@ class ConnectorServer:
 
     def _options(self) -> list[tuple[str, int]]:
         return [
+            *self._connection_age(),
             ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
             ("grpc.max_receive_message_length", self.settings.max_request_bytes),
             # The engine pings every 30 s while calls are active; gRPC's default allows a ping in 5 minutes.
@@ -213,6 +215,11 @@ class ConnectorServer:
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
         ]
+
+    def _connection_age(self) -> list[tuple[str, int]]:
+        """Clients ask DNS again when a connection ends, and only then; how long calls may go on is left to their deadlines."""
+        age = self.settings.max_connection_age
+        return [("grpc.max_connection_age_ms", min(int(age * 1000), _INT32_MAX))] if age else []
 
 
 async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda: None) -> None:

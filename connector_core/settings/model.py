@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     grace: Annotated[float, Field(ge=0)] = Field(
         30, description="Seconds that calls in flight have to finish when the host is asked to stop."
     )
+    max_connection_age: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1800,
+        description="Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
+        "added; calls under way are finished. 0: never.",
+    )
     start_timeout: Seconds = Field(30, description="Seconds that a connector's `start()` may take.")
     max_request_bytes: Count = Field(64 * 1024 * 1024, description="The largest request that is accepted, in bytes.")
     loop: Literal["auto", "asyncio", "uvloop"] = Field(

@@ -1,7 +1,8 @@
 """All benchmarks by one command: `uv run --all-packages python -m tests.benchmarks`.
 
 It makes the peers' environments in `.benchmarks/`, measures everything interleaved, and writes `docs/reference/benchmarks.md`
-with its plots. `--quick` takes three minutes and shows only that everything works.
+with its plots, and the figures of `docs/explanation/scaling.md`. `--quick` takes three minutes and shows only that everything
+works.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Callable, Mapping
 
-from tests.benchmarks import machine, report
+from tests.benchmarks import machine, report, scaling
 from tests.benchmarks.figures import Effort, Figures, Results, Section
 from tests.benchmarks.parts import blocking, calls, hosts, installed, large, neighbours, plugins, starting
 from tests.benchmarks.peers import CACHE, Environments, make_environments
@@ -48,6 +49,7 @@ def main() -> None:
         print(f"A rehearsal: the figures are in {path}, the page is as it was.")
     else:
         report.write(results)
+        scaling.write(results)
         print(report.claims(results))
 
 

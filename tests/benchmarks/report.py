@@ -43,11 +43,16 @@ _CLAIMS = """\
 
 
 def write(results: Results) -> str:
-    """Write the page and its plots; return the page."""
-    drawn = plots.draw(results, PLOTS)
-    page = "\n".join(_page(results, drawn)).rstrip() + "\n"
-    PAGE.write_text(page)
-    return page
+    """Write the page and its plots, and return the page."""
+    plots.draw(results, PLOTS)
+    text = page(results)
+    PAGE.write_text(text)
+    return text
+
+
+def page(results: Results) -> str:
+    """Return the page."""
+    return "\n".join(_page(results)).rstrip() + "\n"
 
 
 def claims(results: Results) -> str:
@@ -55,7 +60,7 @@ def claims(results: Results) -> str:
     return _CLAIMS + "\n".join(_claim(claim, results) for claim in CLAIMS if claim.values(results)) + "\n"
 
 
-def _page(results: Results, drawn: Sequence[str]) -> Iterator[str]:
+def _page(results: Results) -> Iterator[str]:
     versions = "\n".join(f"- {name}: {installed}" for name, installed in results.versions.items())
     yield _INTRODUCTION.format(command=COMMAND, machine=results.machine, versions=versions, warnings=_warnings(results))
     yield claims(results)
@@ -63,7 +68,7 @@ def _page(results: Results, drawn: Sequence[str]) -> Iterator[str]:
         if section := results.sections.get(name):
             yield f"{'#' * table.level} {table.title}\n"
             yield f"{table.about}\n"
-            if table.plot in drawn:
+            if table.plot:
                 yield f"![{table.title}: the table below as a plot](benchmarks/{table.plot}.svg)\n"
             yield "\n".join(_table(table, section)) + "\n"
             yield f"*{section.when}, commit {section.commit}, {section.effort}.*\n"

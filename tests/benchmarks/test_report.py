@@ -5,7 +5,8 @@ from pathlib import Path
 from tests.benchmarks import plots
 from tests.benchmarks.claims import CLAIMS, Claim
 from tests.benchmarks.figures import Results, Section, ratios, spread
-from tests.benchmarks.report import PAGE, claims
+from tests.benchmarks.report import COMMAND, PAGE, claims, page
+from tests.benchmarks.scaling import RESULTS
 from tests.benchmarks.sections import TABLES
 from tests.benchmarks.servers import F_TYPED_UV, FLYTEKIT, VOUCHED
 
@@ -52,4 +53,7 @@ def test_a_plot_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
 def test_every_plot_of_a_table_can_be_drawn() -> None:
     assert {table.plot for table in TABLES.values() if table.plot} == set(plots._PLOTS)
     assert len({claim.what for claim in CLAIMS}) == len(CLAIMS)
-    assert PAGE.exists()
+
+
+def test_the_page_shows_the_figures_that_are_kept() -> None:
+    assert PAGE.read_text() == page(Results.read(RESULTS)), f"write it anew: {COMMAND} --report"

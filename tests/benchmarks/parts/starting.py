@@ -11,6 +11,7 @@ from tests.benchmarks.servers import Running, Servers, Target, running
 from tests.benchmarks.wire_load import Call, drive
 
 CALLS = 40_000
+JOBS = 20_000
 _FIRST = 10_000
 
 
@@ -51,7 +52,7 @@ def _memory(target: Target, effort: Effort) -> dict[str, float]:
         figures["first"] = server.resident_megabytes()
         _drive(server, call, numbers.of("get"), (CALLS - _FIRST) // scale)
         figures["calls"] = server.resident_megabytes()
-        _drive(server, call, itertools.count(1_000_000), CALLS // scale)
+        _drive(server, call, itertools.count(1_000_000), JOBS // scale)
         figures["jobs"] = server.resident_megabytes()
     return figures
 
