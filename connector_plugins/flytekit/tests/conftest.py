@@ -78,3 +78,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def bridge() -> PluginSource:
     """The bridge, as it is installed."""
     return next(source for source in installed_plugins() if source.identity.name == "flytekit")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of connectors that both servers serve, on the path."""
+    folder = Path(__file__).with_name("served")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flyteidl.admin.agent_pb2 import GetTaskLogsResponse, GetTaskMetricsResponse
+from flytekit.exceptions.user import FlyteUserException
 from flytekit.models.literals import LiteralMap
 from flytekit.models.task import TaskExecutionMetadata, TaskTemplate
 
 from connector_core import LogPage
+from connector_core.errors import IllegalAnswerError
 from connector_plugin_flytekit.metas import BridgedMeta
 
 _MODELS = {"task_template": TaskTemplate, "inputs": LiteralMap, "task_execution_metadata": TaskExecutionMetadata}
@@ -27,10 +29,18 @@ def their_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def our_answer(operation: str, kind: type[BridgedMeta] | None, answer: Any) -> Any:
-    """Return an answer as the host takes it; what is no answer goes to the host as it is, which says so."""
+    """Return an answer as the host takes it; what is no answer goes to the host as it is, which says so.
+
+    Raises:
+        IllegalAnswerError: flytekit cannot convert the outputs, and asking again would only give them again.
+    """
     if operation in {"get", "do"} and callable(getattr(answer, "to_flyte_idl", None)):
-        converted = answer.to_flyte_idl()
-        return await converted if inspect.isawaitable(converted) else converted
+        try:
+            converted = answer.to_flyte_idl()
+            return await converted if inspect.isawaitable(converted) else converted
+        except (TypeError, ValueError, AssertionError, FlyteUserException) as error:
+            what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
+            raise IllegalAnswerError(f"returned a {what}") from error
     return our_plain_answer(operation, kind, answer)
 
 
