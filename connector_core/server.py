@@ -21,7 +21,6 @@ from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult, metadata_risks
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.secrets import SecretSource
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
@@ -83,7 +82,6 @@ class ConnectorServer:
         settings: ports, limits and the like.
         plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
-        secrets: where `get_secret` looks in plugin code; else the settings say.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class ConnectorServer:
         settings: Settings,
         plugins: PluginLoadResult | None = None,
         new_plugin_loop: LoopFactory | None = None,
-        secrets: SecretSource | None = None,
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -103,7 +100,7 @@ class ConnectorServer:
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
-            secrets=secrets or settings.secrets.source(),
+            secrets=settings.secrets.source(),
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
         )

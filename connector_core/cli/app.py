@@ -1,5 +1,6 @@
 """The program `connector-host`: its commands, its exit codes, and the options of those about the host itself."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,8 +14,6 @@ from connector_core.cli.options import (
     AsJson,
     BlockPlugin,
     Config,
-    LogFormat,
-    LogLevel,
     Modules,
     Prefer,
     given_settings,
@@ -95,8 +94,6 @@ def serve(
     start_timeout: Annotated[float | None, setting("start_timeout")] = None,
     max_request_bytes: Annotated[int | None, setting("max_request_bytes")] = None,
     loop: Annotated[str | None, setting("loop")] = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
     modules: Modules = None,
     strict: Annotated[bool | None, setting("strict", "--strict/--no-strict")] = None,
     require: Annotated[list[str] | None, setting("require")] = None,
@@ -114,6 +111,7 @@ def serve(
     from connector_core.cli.serve import serve_until_stopped
 
     settings = given_settings({name: given[name] for name in Settings.model_fields if name in given}, config)
+    _log_to_stderr()
     hung = serve_until_stopped(settings)
     if hung:
         # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
@@ -173,3 +171,7 @@ for _name, _command in (
     ("uninstall", package_commands.uninstall),
 ):
     app.command(_name, context_settings=UNDERSCORES)(_command)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

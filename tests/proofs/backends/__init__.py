@@ -1,0 +1,1 @@
+"""Servers that connectors of others talk to, all of them on loopback."""
