@@ -30,10 +30,15 @@ def rate(address: str, call: Call, *, at_once: int, calls: int) -> float:
             done = subprocess.run(
                 [*command, f"http://{address}{call.path}"], capture_output=True, text=True, check=True, timeout=300
             )
-    return _read(done.stdout, calls, 5 + call.answer_size)
+    return read(done.stdout, calls, 5 + call.answer_size)
 
 
-def _read(text: str, calls: int, answer_size: int) -> float:
+def read(text: str, calls: int, answer_size: int) -> float:
+    """Return the rate that h2load reports.
+
+    Raises:
+        LoadError: not every call got an answer of that size.
+    """
     counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
     data = re.search(r"\((\d+)\) data", text)
     found = re.search(r"finished in .*?, ([\d.]+) req/s", text)

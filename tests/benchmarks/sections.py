@@ -53,16 +53,18 @@ TABLES: Mapping[str, Table] = {
         f"An async connector that does nothing; a thousand jobs in turn, {calls.AT_ONCE} calls at a time over one connection, "
         "as the engine has one for each endpoint. The server has one core and the load another. F answers constant bytes from "
         "`grpc.aio`; `typed` parses and builds the real messages, `uv` is uvloop, `sync` a thread pool. *Vouched* is a plugin "
-        "that the operator lets run on the server's loop (`in_place`); the default protects the server from plugin code.",
+        "that the operator lets run on the server's loop (`in_place`); the default protects the server from plugin code. "
+        "Calls that went well are not logged (`connector_core.calls=warning`; the peers do not log them either); a row shows "
+        "what a line for each call costs (`=debug`), as JSON to `/dev/null`. By default creates are logged, polls not.",
         _CALL,
         _TO_FLOORS,
         plot="calls",
     ),
     "create": Table(
         "CreateTask, inputs not asked for",
-        "A request of 1.5 KB: a template with five typed inputs, SQL and a `custom` section, and an execution with labels, "
-        "annotations and environment. Each call is another task. The peers convert the inputs whether or not the connector "
-        "looks at them.",
+        "A request of 1.4 KB: a template with eight typed inputs (texts, numbers, a date, a list, a dict), SQL and a `custom` "
+        "section, and an execution with labels, annotations and environment. Each call is another task. The peers convert the "
+        "inputs whether or not the connector looks at them.",
         _CALL,
         _TO_FLOORS,
     ),

@@ -12,6 +12,7 @@ import json
 import sys
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 SECOND = sys.argv[1] == "2"
 if SECOND:
@@ -27,40 +28,45 @@ SYNC_SERVICE = "flyteidl.service.SyncAgentService"
 RUNNING = execution_pb2.TaskExecution.RUNNING
 NUMBER = "n00000000"
 
-INTEGER, FLOAT, STRING, BOOLEAN = 1, 2, 3, 4
-INPUTS = {
-    "table": (STRING, {"string_value": "analytics.events.sessions_by_country_and_day"}),
-    "where": (STRING, {"string_value": "day BETWEEN '2025-01-01' AND '2025-01-31' AND country IN ('DE', 'FR', 'JP')"}),
-    "limit": (INTEGER, {"integer": 250_000}),
-    "sample": (FLOAT, {"float_value": 0.125}),
-    "dry_run": (BOOLEAN, {"boolean": False}),
-}
-ENVIRONMENT = {
-    "WAREHOUSE": "wh-large.analytics.internal.example",
-    "REGION": "eu-central-1",
-    "TEAM": "growth-and-retention",
-    "COST_CENTRE": "cc-4711-analytics",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability.svc.cluster.local:4317",
-}
-CONFIG = {
-    "connection": "warehouse-analytics-production",
-    "result_bucket": "s3://analytics-production-results/sessions-by-country/daily",
-    "session_parameters": "timezone=UTC;statement_timeout=3600;query_tag=flyte",
-}
-ANNOTATIONS = {
-    "cluster-autoscaler.example/safe-to-evict": "false",
-    "owner": "growth-and-retention@example.com",
-    "runbook": "https://wiki.example.com/runbooks/sessions-by-country",
-}
+INTEGER, FLOAT, STRING, BOOLEAN, DATETIME = 1, 2, 3, 4, 5
+ENVIRONMENT = {"WAREHOUSE": "wh-large.analytics.internal.example", "REGION": "eu-central-1", "TEAM": "growth"}
+CONFIG = {"connection": "warehouse-analytics-production", "result_bucket": "s3://analytics-results/daily"}
+ANNOTATIONS = {"owner": "growth@example.com", "runbook": "https://wiki.example.com/runbooks/sessions"}
 
 
-def literal(fields):
+def scalar(**fields):
     primitive = literals_pb2.Primitive(**fields)
     return literals_pb2.Literal(scalar=literals_pb2.Scalar(primitive=primitive))
 
 
+def collection(*texts):
+    literals = [scalar(string_value=text) for text in texts]
+    return literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=literals))
+
+
+def mapping(**numbers):
+    literals = {name: scalar(integer=number) for name, number in numbers.items()}
+    return literals_pb2.Literal(map=literals_pb2.LiteralMap(literals=literals))
+
+
+def simple(kind):
+    return types_pb2.LiteralType(simple=kind)
+
+
+INPUTS = {  # name: type and value
+    "table": (simple(STRING), scalar(string_value="analytics.events.sessions_by_country_and_day")),
+    "where": (simple(STRING), scalar(string_value="day BETWEEN '2025-01-01' AND '2025-01-31'")),
+    "limit": (simple(INTEGER), scalar(integer=250_000)),
+    "sample": (simple(FLOAT), scalar(float_value=0.125)),
+    "dry_run": (simple(BOOLEAN), scalar(boolean=False)),
+    "as_of": (simple(DATETIME), scalar(datetime=Timestamp(seconds=1_735_689_600))),
+    "countries": (types_pb2.LiteralType(collection_type=simple(STRING)), collection("DE", "FR", "JP")),
+    "limits": (types_pb2.LiteralType(map_value_type=simple(INTEGER)), mapping(rows=10**6, bytes=10**9)),
+}
+
+
 def inputs():
-    literals = {name: literal(fields) for name, (_, fields) in INPUTS.items()}
+    literals = {name: value for name, (_, value) in INPUTS.items()}
     if SECOND:
         named = [common_pb2.NamedLiteral(name=name, value=value) for name, value in literals.items()]
         return common_pb2.Inputs(literals=named)
@@ -69,8 +75,7 @@ def inputs():
 
 def interface():
     variables = {
-        name: interface_pb2.Variable(type=types_pb2.LiteralType(simple=simple), description=f"what {name} says")
-        for name, (simple, _) in INPUTS.items()
+        name: interface_pb2.Variable(type=kind, description=f"what {name} says") for name, (kind, _) in INPUTS.items()
     }
     if SECOND:
         entries = [interface_pb2.VariableEntry(key=name, value=value) for name, value in variables.items()]
