@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -82,6 +83,7 @@ class ConnectorServer:
         settings: ports, limits and the like.
         plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
+        http_socket: listens on the HTTP port already.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ConnectorServer:
         settings: Settings,
         plugins: PluginLoadResult | None = None,
         new_plugin_loop: LoopFactory | None = None,
+        http_socket: socket.socket | None = None,
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -110,6 +113,7 @@ class ConnectorServer:
         self._health = HealthService()
         self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
+        self._http_socket = http_socket
         self._gateway = GatewayOptions.of(settings)
         self._calls: ServedCalls | None = None
         self._is_draining = False
@@ -131,7 +135,7 @@ class ConnectorServer:
             _log.warning("%s", risk)
         try:
             await self._start_connectors()
-            http = self._http = HttpServer(self.settings.host, self.settings.http_port)
+            http = self._http = HttpServer(self.settings.host, self.settings.http_port, self._http_socket)
             self.http_port = http.port
             calls = await self._listen()
         except BaseException:

@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -100,17 +103,26 @@ def serve(
     allow_plugin: AllowPlugin = None,
     block_plugin: BlockPlugin = None,
     prefer: Prefer = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a plugin's source or the settings file changes.")
+    ] = False,
     config: Config = None,
 ) -> int:
     """Load the installed plugins and serve their connectors until SIGTERM.
 
     Every option is also an environment variable, CONNECTOR_HOST__PORT for --port and so on, and a key of
-    connector-host.toml: the option goes before the variable, the variable before the file.
+    connector-host.toml: the option goes before the variable, the variable before the file. All but --reload, which is
+    for authors: it needs watchfiles, pip install "connector-core[reload]"
     """
     given = dict(locals())  # one name for each setting
+    read_settings = partial(
+        given_settings, {name: given[name] for name in Settings.model_fields if name in given}, config
+    )
+    if reload:
+        return _serve_and_reload(read_settings, config)
     from connector_core.cli.serve import serve_until_stopped
 
-    settings = given_settings({name: given[name] for name in Settings.model_fields if name in given}, config)
+    settings = read_settings()
     _log_to_stderr()
     hung = serve_until_stopped(settings)
     if hung:
@@ -119,6 +131,15 @@ def serve(
         sys.stderr.flush()
         os._exit(0)
     return 0
+
+
+def _serve_and_reload(read_settings: Callable[[], Settings], config: Path | None) -> int:
+    if find_spec("watchfiles") is None:
+        print('connector-host: --reload needs watchfiles: pip install "connector-core[reload]"', file=sys.stderr)
+        return 1
+    from connector_core.cli.reload.supervisor import supervise
+
+    return supervise([one for one in sys.argv[1:] if one != "--reload"], read_settings, config)
 
 
 @app.command("list", context_settings=UNDERSCORES)

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import sys
 
+from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
 from connector_core.registry import ConnectorRegistry
@@ -33,7 +34,9 @@ def serve_until_stopped(settings: Settings) -> bool:
 
 
 async def _serve(registry: ConnectorRegistry, settings: Settings, result: PluginLoadResult) -> bool:
-    server = ConnectorServer(registry, settings, result)
+    handover = Handover.taken()
+    handover.end_with_parent()
+    server = ConnectorServer(registry, settings, result, http_socket=handover.http)
     await serve(server, on_started=lambda: _announce(server))
     return server.invoker.abandoned > 0
 

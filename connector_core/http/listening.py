@@ -21,12 +21,17 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 class HttpServer:
     """Holds the HTTP port from its making until `close`; connections wait in its queue until `start`.
 
+    Args:
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        bound: a socket that listens there already, for this one to use and close.
+
     Raises:
         AddressInUseError: the port cannot be bound.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._socket = _bind(host, port)
+    def __init__(self, host: str, port: int, bound: socket.socket | None = None) -> None:
+        self._socket = bound or bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -63,7 +68,12 @@ class HttpServer:
             self._socket.close()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        AddressInUseError: the port cannot be bound.
+    """
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

@@ -1,6 +1,6 @@
 """The host's settings, validated once: command-line flag, then environment, then TOML file, then default."""
 
-from connector_core.settings.loading import CONFIG_VARIABLE, load_settings
+from connector_core.settings.loading import CONFIG_VARIABLE, load_settings, settings_file
 from connector_core.settings.model import ENV_PREFIX, Settings
 from connector_core.settings.sections import (
     BatchSettings,
@@ -24,4 +24,5 @@ __all__ = [
     "Settings",
     "SigningSettings",
     "load_settings",
+    "settings_file",
 ]

@@ -28,7 +28,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
         SettingsError: naming the setting, where it stands, and what is wrong with it.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None and value != []}
-    path = _settings_file(file)
+    path = settings_file(file)
     from_file = _read(path) if path else {}
     _refuse_unknown_variables()
     try:
@@ -39,7 +39,8 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
         raise SettingsError(f"the environment: {error}") from error
 
 
-def _settings_file(file: Path | None) -> Path | None:
+def settings_file(file: Path | None) -> Path | None:
+    """Return the settings file that is read: the one that is named here, or by the variable, or the default if it is there."""
     if file is not None:
         return file
     if named := os.environ.get(CONFIG_VARIABLE):

@@ -114,7 +114,7 @@ def test_every_setting_has_its_variable_and_its_flags() -> None:
 
 def test_flags_are_settings() -> None:
     options = {param.name for param in generate.commands()["serve"].params}
-    assert options - {"config"} <= set(Settings.model_fields)
+    assert options - {"config", "reload"} <= set(Settings.model_fields)
 
 
 # Errors

@@ -26,6 +26,8 @@ class HostProcess:
     grpc_port: int = 0
     metrics_url: str = ""
     _reader: threading.Thread | None = None
+    _news: threading.Condition = field(default_factory=threading.Condition)
+    _has_ended: bool = False
 
     @property
     def address(self) -> str:
@@ -67,10 +69,35 @@ class HostProcess:
                 return
         raise AssertionError(f"the host ended with {self.process.wait()}:\n{self.output}")
 
+    def wait_for(self, pattern: str, times: int = 1) -> None:
+        """Return when so many lines that match have been printed, since the start.
+
+        Raises:
+            AssertionError: the host ended, or a minute went by, before that.
+        """
+
+        def has_come() -> bool:
+            return sum(bool(re.search(pattern, line)) for line in self.lines) >= times
+
+        with self._news:
+            self._news.wait_for(lambda: self._has_ended or has_come(), 60)
+            assert has_come(), f"{pattern!r} was not printed {times} times:\n{self.output}"
+
+    def wait_for_silence(self) -> None:
+        """Return when nobody holds the host's output any more: it and all that it has started have ended."""
+        assert self._reader is not None
+        self._reader.join(60)
+        assert self._has_ended, f"something still runs:\n{self.output}"
+
     def _read_the_rest(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line)
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._has_ended = True
+            self._news.notify_all()
 
 
 @contextmanager

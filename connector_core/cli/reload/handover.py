@@ -1,0 +1,46 @@
+"""What a host gets from the parent that starts it anew: the HTTP port's socket, and a pipe that ends with the parent."""
+
+import asyncio
+import os
+import signal
+import socket
+from dataclasses import dataclass
+
+_VARIABLE = "CONNECTOR_HOST_HANDOVER"
+"""For our own child; no setting (those have two underscores)."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """The two, where there is such a parent."""
+
+    http: socket.socket | None = None
+    lifeline: int | None = None
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variable that tells a child of them; it inherits the descriptors."""
+        assert self.http is not None  # noqa: S101 - a parent always has both
+        return {_VARIABLE: f"{self.http.fileno()} {self.lifeline}"}
+
+    @classmethod
+    def taken(cls) -> "Handover":
+        """Take them, so that the children of plugins do not."""
+        told = os.environ.pop(_VARIABLE, None)
+        if told is None:
+            return cls()
+        http, lifeline = map(int, told.split())
+        for descriptor in (http, lifeline):
+            os.set_inheritable(descriptor, False)
+        return cls(socket.socket(fileno=http), lifeline)
+
+    def end_with_parent(self) -> None:
+        """Ask this process to stop when the parent has gone without a word; called on the serving loop."""
+        if self.lifeline is None:
+            return
+        loop, lifeline = asyncio.get_running_loop(), self.lifeline
+
+        def parent_has_gone() -> None:
+            loop.remove_reader(lifeline)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(lifeline, parent_has_gone)

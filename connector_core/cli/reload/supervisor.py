@@ -1,0 +1,184 @@
+"""The parent of a host that is started anew when a source changes: it keeps the ports, and passes signals on."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from connector_core.cli.reload.handover import Handover
+from connector_core.cli.reload.sources import Sources
+from connector_core.cli.reload.watcher import Watcher
+from connector_core.errors import SetupError
+from connector_core.http.listening import bind
+from connector_core.settings import Settings
+
+_PATIENCE = 0.5
+"""Seconds that calls under way have to finish before a new host starts: their author waits for it."""
+_SECONDS_TO_END = 10.0
+_PLUGINS_FAILED = 3
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def supervise(arguments: Sequence[str], read_settings: Callable[[], Settings], config: Path | None) -> int:
+    """Serve, and serve anew after each change; return the exit code of the host that served last.
+
+    Args:
+        arguments: the command line of the host.
+        read_settings: reads its settings, again for each start.
+        config: the settings file that was named.
+
+    Raises:
+        SetupError: the settings do not hold, or the HTTP port is taken.
+    """
+    return asyncio.run(_Supervisor(arguments, read_settings, config).run())
+
+
+class _Supervisor:
+    def __init__(self, arguments: Sequence[str], read_settings: Callable[[], Settings], config: Path | None) -> None:
+        self._arguments = arguments
+        self._read_settings = read_settings
+        self._config = config
+        self._ports = _Ports()
+        self._watcher = Watcher()
+        self._child: Process | None = None
+        self._asked_to_stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Return when there is nothing more to serve."""
+        await self._follow()
+        loop = asyncio.get_running_loop()
+        for number in _STOPS:
+            loop.add_signal_handler(number, self._stop, number)
+        lifeline, ours = os.pipe()
+        try:
+            return await self._serve(lifeline)
+        finally:
+            os.close(ours)
+            os.close(lifeline)
+            self._ports.close()
+            await self._watcher.close()
+
+    def _stop(self, number: int) -> None:
+        self._asked_to_stop.set()
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    async def _serve(self, lifeline: int) -> int:
+        is_first = True
+        while True:
+            child = self._child = await self._start(lifeline)
+            ended = asyncio.create_task(child.wait())
+            await self._until_something_happens(ended)
+            if not ended.done() and not self._asked_to_stop.is_set():
+                await _end(child, ended)
+            code = _exit_code(await ended)
+            if self._asked_to_stop.is_set() or (
+                is_first and code not in {0, _PLUGINS_FAILED} and not self._watcher.news
+            ):
+                return code
+            if not self._watcher.news:
+                if code == 0:  # its time was over
+                    return code
+                _say(f"the host has ended with {code}; it is started again when a source changes")
+                await self._until_something_happens()
+            await self._take_up_changes()
+            if self._asked_to_stop.is_set():
+                return code
+            is_first = False
+
+    async def _start(self, lifeline: int) -> Process:
+        handover = Handover(self._ports.http, lifeline)
+        environment = {
+            **os.environ,
+            **handover.to_environment(),
+            # A source that changes twice within a second, and keeps its size, would be taken for the compiled one.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments),
+            stdin=DEVNULL,
+            env=environment,
+            pass_fds=(self._ports.http.fileno(), lifeline),
+            process_group=0,  # a Ctrl-C at the terminal is the parent's to pass on: two of them would cut calls off
+        )
+
+    async def _until_something_happens(self, *ended: asyncio.Task[int]) -> None:
+        """Return when a source has changed, we were asked to stop, or this has ended."""
+        waits = [asyncio.create_task(one) for one in (self._asked_to_stop.wait(), self._watcher.wait())]
+        await asyncio.wait([*waits, *ended], return_when=asyncio.FIRST_COMPLETED)
+        for one in waits:
+            one.cancel()
+
+    async def _take_up_changes(self) -> None:
+        """Read the settings anew and see what to watch, again and again until they hold."""
+        while not self._asked_to_stop.is_set():
+            changed = self._watcher.taken()
+            _say(f"{', '.join(map(_shown, changed))} changed: restarting")
+            try:
+                await self._follow()
+            except SetupError as error:
+                _say(str(error))
+                await self._until_something_happens()
+            else:
+                return
+
+    async def _follow(self) -> None:
+        settings = self._read_settings()
+        self._ports.follow(settings)
+        await self._watcher.follow(Sources.of(settings, self._config))
+
+
+class _Ports:
+    """The host's ports: the same ones for all of them, and for HTTP a socket in which callers wait for the next one."""
+
+    def __init__(self) -> None:
+        self._wanted: Any = None
+        self._grpc: int | None = None
+        self.http = socket.socket()
+        self.arguments: Sequence[str] = ()
+
+    def follow(self, settings: Settings) -> None:
+        """Take the ports that the settings name.
+
+        Raises:
+            AddressInUseError: the HTTP port cannot be bound.
+        """
+        if self._wanted != (settings.host, settings.http_port):
+            former, self.http = self.http, bind(settings.host, settings.http_port)
+            former.close()
+            self._wanted = settings.host, settings.http_port
+        if settings.port == 0 and self._grpc is None:
+            with bind(settings.host, 0) as free:  # gRPC takes no socket from outside: this one is chosen, not kept
+                self._grpc = free.getsockname()[1]
+        self.arguments = ["--port", str(self._grpc)] if settings.port == 0 else []
+
+    def close(self) -> None:
+        """Let go of the HTTP port."""
+        self.http.close()
+
+
+async def _end(child: Process, ended: asyncio.Task[int]) -> None:
+    """End a host: with some patience for its calls, and if need be without."""
+    for number, seconds in ((signal.SIGTERM, _PATIENCE), (signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, None)):
+        if child.returncode is None:
+            child.send_signal(number)
+        if ended in (await asyncio.wait([ended], timeout=seconds))[0]:
+            return
+
+
+def _exit_code(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _say(text: str) -> None:
+    print(f"connector-host: {text}", file=sys.stderr, flush=True)
