@@ -57,8 +57,8 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     Attributes:
         metadata_type: the `ResourceMeta` subclass; read from the type parameter unless set.
         min_poll_interval: seconds within which a job's last answer is given again without asking the connector.
-        metadata_risk: what a forged resource meta could do on the host, such as "it unpickles its resource metas"; the host
-            warns of it where resource metas are not signed.
+        metadata_risk: what the connector does with a resource meta that lets a forged one run code, such as "unpickles its
+            resource metas"; the host warns of it where resource metas are not signed.
     """
 
     metadata_type: type[ResourceMeta] | None = None

@@ -9,7 +9,7 @@ from connector_core.plugins import LoadedPlugin, PluginLoadResult
 from connector_core.registry import PluginIdentity, RegisteredConnector
 
 _OPTIONAL = {"get_logs": "logs", "get_metrics": "metrics"}
-_HEADINGS = ("plugin", "distribution", "connector", "task types", "kind", "code", "lacks", "bridged")
+_HEADINGS = ("plugin", "distribution", "connector", "task types", "kind", "code", "lacks", "risk", "bridged")
 
 
 def bridged_connectors(
@@ -76,7 +76,6 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
     methods = one.get("methods", {})
     kinds = sorted(set(methods.values()))
     code = kinds[0] if len(kinds) == 1 else ", ".join(f"{name} {kind}" for name, kind in methods.items())
-    lacks = [*one.get("lacks", ()), *([one["metadata_risk"]] if one.get("metadata_risk") else [])]
     origin = f"{one['distribution']} {one['version']}" if one["distribution"] else "-"
     bridged = "yes" if one["bridged"] else "no"
     return (
@@ -86,6 +85,7 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
         ", ".join(one.get("task_types", ())) or "-",
         one.get("kind", "-"),
         code or "-",
-        ", ".join(lacks) or "-",
+        ", ".join(one.get("lacks", ())) or "-",
+        one.get("metadata_risk") or "-",
         f"{bridged}: {one['reason'].splitlines()[0]}" if one["reason"] else bridged,
     )

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -40,8 +40,9 @@ class Bridge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of a plugin's hooks."""
+    """What came of a plugin's hooks; its identity names the bridge that knows all that it brings."""
 
+    identity: PluginIdentity
     connectors: tuple[RegisteredConnector, ...]
     summary: str
     bridged: tuple[PluginSource, ...]
@@ -54,7 +55,7 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
     Raises:
         PluginLoadError: it brings what cannot be served.
     """
-    plugin, adopted = _import(source, bridges)
+    plugin, adopted, knowing = _import(source, bridges)
     if isinstance(plugin, type):
         raise PluginLoadError(
             f"the entry point {source.value!r} is the class {plugin.__qualname__}; name a module or an instance"
@@ -63,12 +64,16 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, source.identity.name)
-    if not _marked(manager, source) and not (adopted.connectors or adopted.note):
-        raise PluginLoadError(_without_hooks(source, bridges))
+    identity = source.identity
+    if not _marked(manager, source):
+        if knowing is None:
+            raise PluginLoadError(_without_hooks(source, bridges))
+        identity = replace(identity, bridge=knowing)
     brought = [one for answer in manager.hook.register_connectors(config=config) for one in _connectors(answer, source)]
     own = ConnectorRegistry()  # finds what clashes within the plugin itself
     return Loaded(
-        tuple(own.register(connector, plugin=source.identity) for connector in (*brought, *adopted.connectors)),
+        identity,
+        tuple(own.register(connector, plugin=identity) for connector in (*brought, *adopted.connectors)),
         adopted.note or _summary(plugin),
         tuple(
             _bridged(one, source)
@@ -79,21 +84,25 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
     )
 
 
-def _import(source: PluginSource, bridges: Sequence[Bridge]) -> tuple[Any, Adopted]:
+def _import(source: PluginSource, bridges: Sequence[Bridge]) -> tuple[Any, Adopted, str | None]:
+    """Return what was imported, what bridges saw appear meanwhile, and the name of the first that saw anything."""
     if not source.is_module:
-        return source.load(), Adopted()
+        return source.load(), Adopted(), None
     with ExitStack() as stack:
-        seen = [
-            stack.enter_context(watch) for bridge in bridges for watch in bridge.hook.adopt_module(module=source.value)
-        ]
+        seen = {
+            bridge.identity.name: stack.enter_context(watch)
+            for bridge in bridges
+            for watch in bridge.hook.adopt_module(module=source.value)
+        }
         try:
             plugin = source.load()
         except ModuleNotFoundError as error:
             if (package := BRIDGES.get((error.name or "").split(".")[0])) is not None:
                 raise PluginLoadError(f"{error}; what serves its connectors is: pip install {package}") from error
             raise
-    connectors = [connector for one in seen for connector in one.connectors]
-    return plugin, Adopted(connectors, " ".join(one.note for one in seen if one.note))
+    connectors = [connector for one in seen.values() for connector in one.connectors]
+    knowing = next((name for name, one in seen.items() if one.connectors or one.note), None)
+    return plugin, Adopted(connectors, " ".join(one.note for one in seen.values() if one.note)), knowing
 
 
 def _without_hooks(source: PluginSource, bridges: Sequence[Bridge]) -> str:

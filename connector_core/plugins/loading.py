@@ -72,7 +72,7 @@ class _Loading:
             self._failed.append(FailedPlugin(source.identity, _reason(error), traceback.format_exc(), seconds))
             return
         seconds = time.perf_counter() - began
-        self._loaded.append(LoadedPlugin(source.identity, loaded.connectors, seconds, loaded.summary))
+        self._loaded.append(LoadedPlugin(loaded.identity, loaded.connectors, seconds, loaded.summary))
         if loaded.bridge is not None:
             self._bridges.append(loaded.bridge)
         for bridged in loaded.bridged:

@@ -136,6 +136,7 @@ def test_a_module_without_hooks_brings_what_a_bridge_saw_it_register(bridge: Sit
     (module,) = [plugin for plugin in result.loaded if plugin.identity.name == "registers"]
     assert [one.name.split()[1] for one in module.connectors] == ["one", "two"]
     assert {str(one.plugin) for one in module.connectors} == {"'registers'"}
+    assert {one.plugin.bridge for one in module.connectors} == {"bridge"}
 
 
 def test_a_module_may_bring_connectors_of_both_kinds(bridge: SitePackages) -> None:

@@ -73,6 +73,12 @@ def test_doctor_shows_the_traceback_and_exits_with_1(venv: Venv, tmp_path: Path)
     assert "Nothing is wrong." in good_alone.stdout
 
 
+def test_doctor_of_flytekits_connectors_names_the_package_that_is_missing(venv: Venv, tmp_path: Path) -> None:
+    result = try_to_run(venv.script("connector-host"), "doctor", "--flytekit", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "the plugin 'flytekit' is not installed: pip install connector-plugin-flytekit" in result.stderr
+
+
 @pytest.mark.parametrize("option", [["--strict"], ["--require", "bad"]])
 def test_a_failed_plugin_that_is_required_stops_the_start_with_3(venv: Venv, tmp_path: Path, option: list[str]) -> None:
     result = try_to_run(

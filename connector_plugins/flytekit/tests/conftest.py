@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from connector_core.plugins import PluginSource, installed_plugins
+from connector_plugin_flytekit.containment import import_flytekit
+
+import_flytekit()  # before the tests do, so that Ctrl-C stays pytest's
 
 CONNECTOR = """
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,7 +219,12 @@ def test_importing_flytekit_leaves_the_process_as_it_was(site: Site) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_call_never_takes_ctrl_c_from_the_host(bridge: PluginSource) -> None:
-    load(bridge)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+async def test_a_call_never_takes_ctrl_c_from_the_host(bridge: PluginSource, served: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    async with running_server(
+        plugins=[bridge, "their_connectors"], settings={"in_place": ["their_connectors"]}
+    ) as host:
+        await host.execute("their_answers", {"n": 1})  # on this thread, the only one that may take signals
+    assert signal.getsignal(signal.SIGINT) is before
+    assert before.__module__ != "flytekit.core.context_manager"
     assert logging.getLogger("flytekit").handlers == []

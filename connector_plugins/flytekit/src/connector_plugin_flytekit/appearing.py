@@ -1,5 +1,6 @@
 """What appears in flytekit's registry, and by which import: the registry itself decides nothing."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ _appeared: list[Appearance] = []
 
 
 def appeared() -> list[Appearance]:
-    """Return all that has appeared in this process, in order."""
+    """Return all that has appeared in this process, in order, but for what a failed import has left behind."""
     take_stock("")
-    return list(_appeared)
+    return [one for one in _appeared if one.home in sys.modules]
 
 
 def take_stock(imported: str) -> None:

@@ -60,7 +60,7 @@ def bridged(theirs: Any, name: str) -> ConnectorBase:
     if not is_sync:
         kind = own["metadata_type"] = meta_type(theirs.metadata_type)
         if (module := unpickles(theirs.metadata_type)) is not None:
-            own["metadata_risk"] = f"it unpickles its resource metas (with {module})"
+            own["metadata_risk"] = f"unpickles its resource metas (with {module})"
     for operation in _operations(theirs, is_sync):
         own[operation] = staticmethod(_Method(theirs, operation, kind).as_ours())
     base: type[ConnectorBase] = SyncConnectorBase if is_sync else AsyncConnectorBase
