@@ -1,6 +1,7 @@
-"""What is known of an RPC once it has ended, and who is told."""
+"""What is known of an RPC, while it runs and once it has ended, and who is told."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from connector_core.registry import PluginIdentity
@@ -37,3 +38,36 @@ class CallRecord(NamedTuple):
 
 CallListener = Callable[[CallRecord], None]
 """Is told of each RPC as it ends, on the serving loop: it must be quick, and not raise."""
+
+
+class Subject(NamedTuple):
+    """What code that runs is about; texts alone, as a task that outlives its call keeps it alive.
+
+    Attributes:
+        plugin: the plugin's name.
+        connector: the connector's.
+        operation: of the RPC, or the one of the connector's that runs: `get_many` answers many a `get`.
+        task_type: as registered.
+        execution: as in a `CallRecord`.
+    """
+
+    plugin: str
+    connector: str = ""
+    operation: str = ""
+    task_type: str = ""
+    execution: str = ""
+
+
+REQUEST: ContextVar[Subject | None] = ContextVar("connector_core.request", default=None)
+"""The RPC that is being answered, once its connector is found."""
+
+CODE: ContextVar[Subject | None] = ContextVar("connector_core.code", default=None)
+"""The plugin code that runs; without task type and execution, so that it need not be made anew for each call."""
+
+
+def current_subject() -> Subject | None:
+    """Return what the code that runs here is about, in plugin code and around it; `None` where that is no RPC."""
+    code, request = CODE.get(), REQUEST.get()
+    if code is None or request is None:
+        return code or request
+    return code._replace(task_type=request.task_type, execution=request.execution)

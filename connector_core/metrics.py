@@ -60,6 +60,9 @@ class Metrics:
         self.abandoned = self._gauge(
             "abandoned_calls", "Plugin calls that run on although their request has ended.", of_connector
         )
+        self.log_lines_dropped = self._gauge(
+            "log_lines_dropped", "Lines that the log left out since whoever reads it did not keep up.", ()
+        )
         self.loop_lag = self._gauge(
             "loop_lag_seconds", "How late an event loop is: the serving one, or a plugin's.", ("loop",)
         )

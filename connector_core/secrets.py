@@ -2,7 +2,7 @@
 
 import os
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,12 @@ class SecretSource:
 
     env_prefix: str = "_FSEC_"
     folder: Path = Path("/etc/secrets")
+    _handed_out: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    @property
+    def handed_out(self) -> frozenset[str]:
+        """The texts of all secrets that `get` has returned, for those who keep them out of logs."""
+        return frozenset(self._handed_out)
 
     def get(self, key: str, group: str | None = None) -> "SecretStr":
         """Return a secret; `.get_secret_value()` of the answer is its text, everything else hides it.
@@ -29,17 +35,15 @@ class SecretSource:
             SecretNotFoundError: naming both places where it was looked for.
             ValueError: `key` or `group` is no plain name.
         """
-        from pydantic import SecretStr
-
         parts = [part for part in (group, key) if part]
         if not key or any("/" in part or "\0" in part or part in {".", ".."} for part in parts):
             raise ValueError("a secret's key and group are plain names, without slashes")
         variable = self.env_prefix + "_".join(parts).upper()
         if (found := os.environ.get(variable)) is not None:
-            return SecretStr(found.strip())  # like flytekit: secrets made with `echo` end in a newline
+            return self._hand_out(found)
         file = self.folder.joinpath(*(part.lower() for part in parts))
         try:
-            return SecretStr(file.read_text(encoding="utf-8").strip())
+            return self._hand_out(file.read_text(encoding="utf-8"))
         except OSError as error:
             reason = error.strerror
         except UnicodeDecodeError:
@@ -50,6 +54,13 @@ class SecretSource:
             f"no secret {wanted}: the environment variable {variable} is not set, "
             f"and the file {file} cannot be read: {reason}"
         )
+
+    def _hand_out(self, text: str) -> "SecretStr":
+        from pydantic import SecretStr
+
+        secret = text.strip()  # like flytekit: secrets made with `echo` end in a newline
+        self._handed_out.add(secret)
+        return SecretStr(secret)
 
 
 _source: ContextVar[SecretSource | None] = ContextVar("connector_core.secrets", default=None)

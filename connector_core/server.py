@@ -22,6 +22,7 @@ from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult, metadata_risks
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.secrets import SecretSource
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
@@ -84,6 +85,7 @@ class ConnectorServer:
         plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
         http_socket: listens on the HTTP port already.
+        secrets: where `get_secret` looks in plugin code; else the settings say.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class ConnectorServer:
         plugins: PluginLoadResult | None = None,
         new_plugin_loop: LoopFactory | None = None,
         http_socket: socket.socket | None = None,
+        secrets: SecretSource | None = None,
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -103,7 +106,7 @@ class ConnectorServer:
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
-            secrets=settings.secrets.source(),
+            secrets=secrets or settings.secrets.source(),
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
         )

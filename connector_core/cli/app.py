@@ -1,6 +1,5 @@
 """The program `connector-host`: its commands, its exit codes, and the options of those about the host itself."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from connector_core.cli.options import (
     AsJson,
     BlockPlugin,
     Config,
+    LogFormat,
+    LogLevel,
     Modules,
     Prefer,
     given_settings,
@@ -97,6 +98,8 @@ def serve(
     start_timeout: Annotated[float | None, setting("start_timeout")] = None,
     max_request_bytes: Annotated[int | None, setting("max_request_bytes")] = None,
     loop: Annotated[str | None, setting("loop")] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     modules: Modules = None,
     strict: Annotated[bool | None, setting("strict", "--strict/--no-strict")] = None,
     require: Annotated[list[str] | None, setting("require")] = None,
@@ -123,7 +126,6 @@ def serve(
     from connector_core.cli.serve import serve_until_stopped
 
     settings = read_settings()
-    _log_to_stderr()
     hung = serve_until_stopped(settings)
     if hung:
         # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
@@ -192,7 +194,3 @@ for _name, _command in (
     ("uninstall", package_commands.uninstall),
 ):
     app.command(_name, context_settings=UNDERSCORES)(_command)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -27,6 +27,8 @@ Modules = Annotated[list[str] | None, setting("modules")]
 AllowPlugin = Annotated[list[str] | None, setting("allow_plugin")]
 BlockPlugin = Annotated[list[str] | None, setting("block_plugin")]
 Prefer = Annotated[list[str] | None, setting("prefer", metavar="CATEGORY=PLUGIN")]
+LogFormat = Annotated[str | None, setting("log_format", metavar="auto|console|json")]
+LogLevel = Annotated[list[str] | None, setting("log_level", metavar="[LOGGER=]LEVEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -6,10 +6,13 @@ import ipaddress
 import logging
 import sys
 
+from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
+from connector_core.hostlog import HostLog
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
 from connector_core.registry import ConnectorRegistry
+from connector_core.secrets import SecretSource, use_source
 from connector_core.server import ConnectorServer, loop_factory, serve
 from connector_core.settings import Settings
 
@@ -22,22 +25,35 @@ def serve_until_stopped(settings: Settings) -> bool:
     Raises:
         SetupError: the host cannot be put together as asked.
     """
-    result = load_from_settings(settings)
-    for warning in result.warnings:
-        _log.warning(warning)
-    check_required(result, settings)
-    registry = build_registry(result, settings.prefer)
-    gc.freeze()  # what start-up made stays for good: later collections need not look at it
-    gc.enable()
-    with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
-        return runner.run(_serve(registry, settings, result))
+    secrets = settings.secrets.source()
+    use_source(secrets)  # for what plugins do while they are loaded
+    with open_log(settings, secrets) as log:
+        result = load_from_settings(settings)
+        log.hold_to_levels(loggers_of(result))
+        for warning in result.warnings:
+            _log.warning(warning)
+        check_required(result, settings)
+        registry = build_registry(result, settings.prefer)
+        gc.freeze()  # what start-up made stays for good: later collections need not look at it
+        gc.enable()
+        with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+            return runner.run(_serve(registry, settings, result, secrets, log))
 
 
-async def _serve(registry: ConnectorRegistry, settings: Settings, result: PluginLoadResult) -> bool:
+async def _serve(
+    registry: ConnectorRegistry, settings: Settings, result: PluginLoadResult, secrets: SecretSource, log: HostLog
+) -> bool:
     handover = Handover.taken()
     handover.end_with_parent()
-    server = ConnectorServer(registry, settings, result, http_socket=handover.http)
-    await serve(server, on_started=lambda: _announce(server))
+    server = ConnectorServer(registry, settings, result, http_socket=handover.http, secrets=secrets)
+
+    def on_started() -> None:
+        log.hold_to_levels()
+        log.flush()  # what went wrong at the start stands above the table
+        _announce(server)
+
+    server.metrics.log_lines_dropped.set_function(lambda: log.dropped)
+    await serve(server, on_started)
     return server.invoker.abandoned > 0
 
 

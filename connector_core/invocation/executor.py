@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,7 +42,8 @@ class PoolExecutor(ThreadPoolExecutor):
         if pool is None:
             return super().submit(fn, *args, **kwargs)
         future: Future[T] = Future()
-        work = partial(_run, future, partial(fn, *args, **kwargs))
+        # `asyncio.to_thread` carries the context over by itself, `run_in_executor` does not.
+        work = partial(_run, future, partial(copy_context().run, fn, *args, **kwargs))
         future.add_done_callback(lambda ended: ended.cancelled() and pool.withdraw(work))
         pool.submit(work)
         return future

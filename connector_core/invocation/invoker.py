@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from functools import partial
 from typing import Any
 
+from connector_core.calls import REQUEST
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
@@ -72,6 +73,7 @@ class Invoker:
         self._lends_threads = False
         self._base_context = contextvars.copy_context()
         self._base_context.run(use_source, self._secrets)
+        self._base_context.run(REQUEST.set, None)
         self._watch = LoopWatch(metrics.loop_lag, stall_threshold)
         self._watch.add("serving", asyncio.get_running_loop(), threading.get_ident())
 
@@ -175,14 +177,14 @@ class Invoker:
                 timer.cancel()
 
     def _runner(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Runner:
-        context = place.new_context()
+        context = place.new_context(operation)
         if operation.kind.is_blocking:
             return PoolRunner(place.pool, partial(context.run, _call_blocking, operation, arguments))
         work = partial(_call_async, operation, arguments)
         return LoopRunner(self._loop(place), work, context, place.task_name(operation))
 
     def _steps(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Steps:
-        context = place.new_context()
+        context = place.new_context(operation)
         if operation.kind.is_blocking:
             return BlockingSteps(operation, arguments, context, place.pool)
         name = place.task_name(operation)

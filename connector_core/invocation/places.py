@@ -5,6 +5,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from connector_core.calls import CODE, REQUEST, Subject
 from connector_core.errors import CapacityExceededError
 from connector_core.invocation.executor import POOL_OF_CALL
 from connector_core.invocation.faults import too_late, translate
@@ -17,7 +18,7 @@ from connector_core.registry import RegisteredConnector
 class Place:
     """Keeps one connector from taking more than its share: a bulkhead."""
 
-    __slots__ = ("_context", "_names", "connector", "in_flight", "limits", "pool")
+    __slots__ = ("_contexts", "_names", "_subjects", "connector", "in_flight", "limits", "pool")
 
     def __init__(self, connector: RegisteredConnector, limits: CallLimits, context: contextvars.Context) -> None:
         self.connector = connector
@@ -25,16 +26,28 @@ class Place:
         self.in_flight = 0
         whose = f"connector {connector.name!r} (plugin {connector.plugin.name!r})"
         self.pool = BlockingPool(f"the thread pool of {whose}", limits.workers, limits.queue)
-        self._context = context.copy()
-        self._context.run(POOL_OF_CALL.set, self.pool)
+        plugin = connector.plugin.name
+        self._subjects = {name: Subject(plugin, connector.name, name) for name in connector.operations}
+        self._contexts = {name: self._made_context(context, subject) for name, subject in self._subjects.items()}
         self._names = {
             name: f"plugin {connector.plugin.name!r}, connector {connector.name!r}, {name}()"
             for name in connector.operations
         }
 
-    def new_context(self) -> contextvars.Context:
-        """Return a context for one call: the host's, with this connector's threads for `asyncio.to_thread`."""
-        return self._context.copy()
+    def new_context(self, operation: Operation) -> contextvars.Context:
+        """Return a context for one call.
+
+        It is the host's, with this connector's threads for `asyncio.to_thread`, and with what the call is about, which lines
+        of the log carry.
+        """
+        context = self._contexts[operation.name].copy()
+        if (request := REQUEST.get()) is not None:
+            context.run(REQUEST.set, request)
+        return context
+
+    def subject(self, operation: Operation) -> Subject:
+        """Say whose code it is and which."""
+        return self._subjects[operation.name]
 
     def task_name(self, operation: Operation) -> str:
         """Name a task of this connector, for those who look for the culprit of a stall."""
@@ -62,6 +75,12 @@ class Place:
         if not operation.kind.is_blocking:
             self.in_flight -= 1
 
+    def _made_context(self, base: contextvars.Context, subject: Subject) -> contextvars.Context:
+        context = base.copy()
+        context.run(POOL_OF_CALL.set, self.pool)
+        context.run(CODE.set, subject)
+        return context
+
 
 async def run_in_place(place: Place, operation: Operation, work: Callable[[], Awaitable[Any]], end: float) -> Any:
     """Run async code on the loop that serves, for a plugin that the operator vouches for.
@@ -76,7 +95,7 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
         ConnectorError: naming plugin and operation, whatever the code raised.
     """
     place.enter(operation)
-    token = POOL_OF_CALL.set(place.pool)
+    token, code = POOL_OF_CALL.set(place.pool), CODE.set(place.subject(operation))
     deadline = asyncio.timeout_at(end)
     task = asyncio.current_task()
     if task is not None:  # it is the host's own, but whoever looks for the culprit of a stall wants another name
@@ -93,4 +112,5 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
         raise translated from translated.__cause__
     finally:
         POOL_OF_CALL.reset(token)
+        CODE.reset(code)
         place.leave(operation)

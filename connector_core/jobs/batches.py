@@ -9,6 +9,7 @@ from typing import Any
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.calls import REQUEST
 from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, IllegalAnswerError, TransientError
 from connector_core.invocation import Invoker
@@ -85,6 +86,7 @@ class Batches:
         task.add_done_callback(self._asking.discard)
 
     async def _ask(self, connector: RegisteredConnector, batch: _Batch) -> None:
+        REQUEST.set(None)  # it is the first caller's, and this is about all of them
         decoder = _Decoder(connector, list(batch.waiting), batch.connections)
         arguments = {"resource_metas": Deferred(decoder.resource_metas), "connections": Deferred(decoder.connections)}
         timeout = max(0.001, batch.end - time.monotonic())

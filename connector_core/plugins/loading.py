@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from connector_core.calls import CODE, Subject
 from connector_core.errors import PluginLoadError
 from connector_core.plugins.discovery import PluginSource, plugin_sources, refuse_shared_names
 from connector_core.plugins.hooks import Bridge, load
@@ -62,6 +63,7 @@ class _Loading:
             self._skipped.append(SkippedPlugin(source.identity, reason))
             return
         began = time.perf_counter()
+        whose = CODE.set(Subject(source.identity.name))  # lines of the log say so
         try:
             loaded = load(source, self._selection.configs.get(source.identity.name, {}), self._bridges)
             refuse_shared_names(loaded.bridged)
@@ -71,6 +73,8 @@ class _Loading:
             seconds = time.perf_counter() - began
             self._failed.append(FailedPlugin(source.identity, _reason(error), traceback.format_exc(), seconds))
             return
+        finally:
+            CODE.reset(whose)
         seconds = time.perf_counter() - began
         self._loaded.append(LoadedPlugin(loaded.identity, loaded.connectors, seconds, loaded.summary))
         if loaded.bridge is not None:

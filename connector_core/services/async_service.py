@@ -50,8 +50,8 @@ class AsyncConnectorService:
     async def GetTask(self, raw: bytes, request: Request) -> bytes:
         """Return a job's state."""
         message = decode(agent_pb2.GetTaskRequest, raw)
-        connector = request.find(self._registry, *category_of(message))
-        request.execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
+        execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
+        connector = request.find(self._registry, *category_of(message), execution)
         arguments = get_arguments(message, Connection())
         resource = await self._jobs.get(connector, message.resource_meta, arguments, request.timeout)
         return agent_pb2.GetTaskResponse(resource=resource).SerializeToString()

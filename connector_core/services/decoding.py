@@ -1,7 +1,6 @@
 """Raw requests to messages and what they are about: the one place where bad ones are refused."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TypeVar
 
 from flyteidl.admin import agent_pb2
@@ -59,8 +58,8 @@ def find_by_template(
     template = message.template
     if not template.type:
         raise InvalidRequestError("the request has no task type: fill template.type")
-    request.execution = partial(describe_execution, message.task_execution_metadata.task_execution_id)
-    return request.find(registry, template.type, template.task_type_version)
+    execution = describe_execution(message.task_execution_metadata.task_execution_id)
+    return request.find(registry, template.type, template.task_type_version, execution)
 
 
 def moment(timestamp: Timestamp) -> datetime:

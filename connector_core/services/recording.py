@@ -12,13 +12,24 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import grpc.aio
 from grpc import StatusCode
 
-from connector_core.calls import CallListener, CallRecord
-from connector_core.errors import ConnectorError, Fault
-from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics, RequestInstruments
+from connector_core.calls import REQUEST, CallListener, CallRecord, Subject
+from connector_core.errors import ConnectorError, Fault, PluginCallError
+from connector_core.metrics import (
+    NO_TASK_TYPE,
+    UNKNOWN_TASK_TYPE,
+    Metrics,
+    RequestInstruments,
+    create_operation,
+    delete_operation,
+    do_operation,
+)
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services.status import status_of
+from connector_core.services.status import status_of, where_to_look
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("connector_core.calls")
+
+_CHANGES = frozenset({create_operation, delete_operation, do_operation})
+"""Operations whose success is worth a line by default; polls come by the thousand."""
 
 _CLOCKS_APART = 0.1
 """A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
@@ -41,23 +52,19 @@ class Recorded(Protocol):
 
 
 class Request:
-    """One RPC from arrival to answer: what it is about, how long it may take, and what became of it.
-
-    Attributes:
-        execution: which attempt of a task it is about, or what tells that when it is wanted.
-    """
+    """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
 
     __slots__ = (
         "_began",
         "_connector",
         "_context",
+        "_execution",
         "_failure",
         "_is_answered",
         "_listeners",
         "_metrics",
         "_operation",
         "_task_type",
-        "execution",
     )
 
     def __init__(self, recorder: Recorder, operation: str, context: Any, task_type: str) -> None:
@@ -70,20 +77,30 @@ class Request:
         self._connector: RegisteredConnector | None = None
         self._failure: ConnectorError | None = None
         self._is_answered = False
-        self.execution: str | Callable[[], str] = ""
+        self._execution = ""
         metrics.request(task_type, operation).in_flight.inc()
 
-    def find(self, registry: ConnectorRegistry, task_type: str, version: int) -> RegisteredConnector:
+    def find(
+        self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = ""
+    ) -> RegisteredConnector:
         """Look up what this request is about; only names that are registered become metric labels.
+
+        Args:
+            registry: where.
+            task_type: which task type.
+            version: of that.
+            execution: which attempt of a task it is about, as far as the request says.
 
         Raises:
             NotRegisteredError: nothing serves it.
         """
+        self._execution = execution
         connector = registry.lookup(task_type, version)
         self._metrics.request(self._task_type, self._operation).in_flight.dec()
         self._task_type = task_type
         self._connector = connector
         self._metrics.request(task_type, self._operation).in_flight.inc()
+        REQUEST.set(Subject(connector.plugin.name, connector.name, self._operation, task_type, execution))
         return connector
 
     @property
@@ -111,8 +128,7 @@ class Request:
             return
         reference = secrets.token_hex(6)
         status = status_of(self._failure, reference)
-        self._failed(status.code.name, reference)
-        self._log(self._failure, f"{status.code.name} (as a FAILED job)", status.details, reference)
+        self._failed(status.code.name, reference, self._failure, status.details)
 
     def cut_short(self) -> None:
         """The client has gone, by its deadline or on its own account."""
@@ -132,54 +148,85 @@ class Request:
         """Answer with the status of `error`; the traceback stays in the log."""
         reference = secrets.token_hex(6)
         status = status_of(error, reference)
-        self._failed(status.code.name, reference)
-        self._log(error, status.code.name, status.details, reference)
+        self._failed(status.code.name, reference, error, status.details)
         await self._context.abort(*status)
         raise AssertionError("abort() raises")
 
-    def _failed(self, code: str, reference: str = "") -> None:
-        self._ended(code, reference)
+    def _failed(self, code: str, reference: str = "", error: Exception | None = None, details: str = "") -> None:
+        self._ended(code, reference, error, details)
         self._metrics.failure(self._task_type, self._operation, code).inc()
 
-    def _ended(self, code: str, reference: str = "") -> RequestInstruments:
+    def _ended(
+        self, code: str, reference: str = "", error: Exception | None = None, details: str = ""
+    ) -> RequestInstruments:
         instruments = self._metrics.request(self._task_type, self._operation)
         instruments.in_flight.dec()
         seconds = time.perf_counter() - self._began
         instruments.latency.observe(seconds)
-        if self._listeners:
-            self._tell(code, reference, seconds)
+        level = self._level(code, error)
+        is_logged = _log.isEnabledFor(level)
+        if is_logged or self._listeners:
+            record = self._record(code, reference, seconds)
+            if is_logged:
+                _write_line(level, record, error, details)
+            for listener in self._listeners:
+                listener(record)
         return instruments
 
-    def _tell(self, code: str, reference: str, seconds: float) -> None:
+    def _level(self, code: str, error: Exception | None) -> int:
+        if code == "OK":
+            return logging.INFO if self._operation in _CHANGES else logging.DEBUG
+        is_callers_doing = error.fault is Fault.CALLER if isinstance(error, ConnectorError) else code == "CANCELLED"
+        return logging.INFO if is_callers_doing else logging.WARNING
+
+    def _record(self, code: str, reference: str, seconds: float) -> CallRecord:
         connector = self._connector
-        record = CallRecord(
+        return CallRecord(
             at=time.time(),
             seconds=seconds,
             operation=self._operation,
             task_type=self._task_type,
             plugin=connector.plugin if connector else None,
             connector=connector.name if connector else "",
-            execution=self.execution if isinstance(self.execution, str) else self.execution(),
+            execution=self._execution,
             code=code,
             reference=reference,
             is_failed_job=self._failure is not None,
         )
-        for listener in self._listeners:
-            listener(record)
 
-    def _log(self, error: Exception, code: str, details: str, reference: str) -> None:
-        caller_is_at_fault = isinstance(error, ConnectorError) and error.fault is Fault.CALLER
-        with_traceback = not isinstance(error, ConnectorError) or error.__cause__ is not None
-        _log.log(
-            logging.INFO if caller_is_at_fault else logging.WARNING,
-            "%s of %s answered %s [%s]: %s",
-            self._operation,
-            self._task_type or "the metadata",
-            code,
-            reference,
-            details,
-            exc_info=error if with_traceback else None,
-        )
+
+def _write_line(level: int, record: CallRecord, error: Exception | None, details: str) -> None:
+    """Write a call's line, with the traceback if there is one that says more, and fields for programs that read it."""
+    about = {
+        "plugin": record.plugin.name if record.plugin else "",
+        "connector": record.connector,
+        "operation": record.operation,
+        "task_type": record.task_type,
+        "execution": record.execution,
+        "status": record.code,
+        "milliseconds": round(record.seconds * 1000, 3),
+        "reference": record.reference,
+    }
+    said = record.code + (" (as a FAILED job)" if record.is_failed_job else "")
+    if error is not None:
+        said += f" [{record.reference}]: {details.removesuffix(where_to_look(record.reference))}"
+    _log.log(
+        level,
+        "%s of %s %s %s",
+        record.operation,
+        record.task_type or "the metadata",
+        "was cut short:" if error is None and record.code != "OK" else "answered",
+        said,
+        exc_info=_worth_a_traceback(error),
+        extra={name: value for name, value in about.items() if value != ""},
+    )
+
+
+def _worth_a_traceback(error: Exception | None) -> BaseException | None:
+    """Return the error whose traceback says more than the line: where in its code the plugin failed, or the host in its."""
+    if isinstance(error, PluginCallError):
+        return error.__cause__
+    return error if error is None or not isinstance(error, ConnectorError) or error.__cause__ is not None else None
 
 
 S = TypeVar("S", bound=Recorded)

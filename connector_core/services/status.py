@@ -65,9 +65,14 @@ def status_of(error: BaseException, reference: str) -> Status:
     code = _code_of(error)
     details = f"{_culprit(error)}{error.message or type(error).__name__}"
     if isinstance(error, errors.PluginCallError):
-        details = f"{cut(details, MAX_DETAILS_BYTES - 64)} (the log says more under {reference})"
+        details = cut(details, MAX_DETAILS_BYTES - 64) + where_to_look(reference)
     details = cut(details, MAX_DETAILS_BYTES)
     return Status(code, details, ((_RICH_STATUS, _rich_status(error, code, details, reference)),))
+
+
+def where_to_look(reference: str) -> str:
+    """Return what the details of a plugin's failure end in."""
+    return f" (the log says more under {reference})"
 
 
 def _code_of(error: errors.ConnectorError) -> StatusCode:

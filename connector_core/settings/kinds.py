@@ -1,5 +1,6 @@
 """The kinds of values that settings have, as they may be written on a command line, in a variable and in a file."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ from pydantic_settings import NoDecode
 
 from connector_core.errors import SettingsError
 from connector_core.task import TaskCategory
+
+LEVELS = tuple(logging.getLevelName(level) for level in (10, 20, 30, 40, 50))
 
 
 def split(value: object) -> object:
@@ -28,12 +31,29 @@ def _split_pairs(value: object) -> object:
     return {key.strip(): plugin.strip() for key, plugin in pairs}
 
 
+def _split_levels(value: object) -> object:
+    """Read `info,botocore=warning`, or a list of such, as a mapping; a level alone is that of the root logger."""
+    parts = split(value)
+    if not isinstance(parts, list | tuple):
+        return parts
+    pairs = [part.rpartition("=") for part in split(",".join(map(str, parts)))]  # type: ignore[attr-defined] # a list again
+    return {logger.strip() or "root": level.strip() for logger, _, level in pairs}
+
+
+def _known_levels(value: dict[str, str]) -> dict[str, str]:
+    for level in value.values():
+        if level.upper() not in LEVELS:
+            raise ValueError(f"write LEVEL or LOGGER=LEVEL, with one of {', '.join(LEVELS).lower()}")
+    return {logger: level.lower() for logger, level in value.items()}
+
+
 def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
     return {str(TaskCategory.parse(category)): plugin for category, plugin in value.items()}
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Preferences = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs), AfterValidator(_canonical_categories)]
+LogLevels = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_levels), AfterValidator(_known_levels)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]

@@ -15,7 +15,7 @@ from pydantic_settings import (
 )
 
 from connector_core.errors import SettingsError
-from connector_core.settings.kinds import Count, Names, Port, Preferences, Seconds, lines_of
+from connector_core.settings.kinds import Count, LogLevels, Names, Port, Preferences, Seconds, lines_of
 from connector_core.settings.sections import (
     MIN_KEY_CHARACTERS,
     BatchSettings,
@@ -83,6 +83,15 @@ class Settings(BaseSettings):
     max_request_bytes: Count = Field(64 * 1024 * 1024, description="The largest request that is accepted, in bytes.")
     loop: Literal["auto", "asyncio", "uvloop"] = Field(
         "auto", description="The event loop; `auto` takes uvloop where it is installed."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto",
+        description="How the log on stderr is written; `auto` takes `console` on a terminal and `json` elsewhere.",
+    )
+    log_level: LogLevels = Field(
+        {},
+        description="The lowest level that is logged: `LEVEL` (info unless set), or `LOGGER=LEVEL` for one logger and those "
+        "below it; `connector_core.calls=debug` logs polls that went well, too.",
     )
     modules: Names = Field((), description="Modules to load as plugins, beside the installed ones.")
     strict: bool = Field(False, description="Refuse to start when any plugin fails to load.")

@@ -58,6 +58,14 @@ def test_lists_and_preferences_may_be_written_with_commas(monkeypatch: pytest.Mo
     assert settings.prefer == {"spark": "one", "ray": "two"}
 
 
+@pytest.mark.parametrize(
+    "written", ["'warning,botocore=ERROR'", "['warning', 'botocore=error']", "{root = 'warning', botocore = 'error'}"]
+)
+def test_levels_may_be_written_as_a_text_a_list_or_a_table(empty_folder: Path, written: str) -> None:
+    write(empty_folder, f"log_level = {written}\n")
+    assert load_settings().log_level == {"root": "warning", "botocore": "error"}
+
+
 def test_tables_of_the_file_and_nested_variables_are_merged(
     empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +95,10 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
         ("[deadlines]\ncraete = 1\n", "'deadlines.craete' in connector-host.toml is no setting"),
         ("port = \n", "is not TOML"),
         ("[prefer]\n'a b' = 'x'\n", "is no task category"),
+        (
+            "log_level = 'loud'\n",
+            "'log_level' in connector-host.toml: write LEVEL or LOGGER=LEVEL, with one of debug, info",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_place(empty_folder: Path, text: str, message: str) -> None:

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -70,14 +70,17 @@ def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: s
     gc.enable()
     endpoint = manner.endpoint or endpoint
     host = Host(check_endpoint(endpoint)) if endpoint else Host(settings=manner.settings())
-    _log(manner)
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")  # outputs and logs have characters that not every locale has
     code = 1
     try:
         # What plugins print must not get among the outputs.
-        with contextlib.redirect_stdout(sys.stderr), _view(manner, str(category), live_hint) as view:
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            _log(manner, host.settings),
+            _view(manner, str(category), live_hint) as view,
+        ):
             host.load()
             code = _run(_on_host(work, host, category, view, out, manner), host)
     except KeyboardInterrupt:  # while plugins were loaded
@@ -128,10 +131,17 @@ def _view(manner: Manner, title: str, hint: str) -> View:
     return PlainView(sys.stderr)
 
 
-def _log(manner: Manner) -> None:
+@contextlib.contextmanager
+def _log(manner: Manner, settings: Settings | None) -> Iterator[None]:
     """Keep the log of the host and its plugins to itself, unless it is asked for: what matters of it is answered."""
-    if manner.verbose:
-        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
-    else:
+    if not manner.verbose or settings is None:
         logging.basicConfig(handlers=[logging.NullHandler()])
+        yield
+        return
+    from connector_core.cli.logs import open_log
+
+    own = {"gateway": "metadata"}  # as the host in this process has it
+    if settings.log_format == "auto":
+        own["log_format"] = "console"  # it is for people, on a terminal or not
+    with open_log(settings.model_copy(update=own), settings.secrets.source()):
+        yield

@@ -1,0 +1,129 @@
+"""What must not be in a log: values under names of secrets, resource metas, and secrets that the host has handed out."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from connector_core.resource import ResourceMeta
+
+HIDDEN = "[hidden]"
+
+_ALWAYS = frozenset({
+    "authorization", "bearer", "cookie", "credential", "credentials", "passphrase", "passwd", "password", "passwords", "pwd",
+    "secret", "secrets",
+})  # fmt: skip
+_UNLESS_A_NUMBER = frozenset({"auth", "apikey", "jwt", "key", "keys", "token", "tokens"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_RESOURCE_META = "resource_meta"
+_KNOWN_KEYS = frozenset({"idempotency_key"})
+"""Names with such a word that hold no secret."""
+
+_MAX_DEPTH = 8
+_MAX_ITEMS = 200
+_SHORTEST_SECRET = 6
+"""Shorter ones are words that also mean something else; hiding them would say what they are."""
+
+_NAMED = (
+    r"(?:[\w.\-]*(?:token|passw(?:or)?d|passphrase|secret|api[_\-]?key|access[_\-]?key|private[_\-]?key|credentials?|pwd)"
+    r"|authorization|(?:set-)?cookie|resource_meta)"
+)
+_IN_TEXT = re.compile(
+    rf"""(?P<name>\b{_NAMED}["']?\s*(?:=|(?<=["'])\s*:)\s*|\b(?:authorization|password)\s*:\s*)"""
+    r"""(?P<value>b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s"',;&)}\]]+)""",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
+
+
+def is_secret(name: str, value: object) -> bool:
+    """Whether the value under a name is one that must not be logged."""
+    words = {word.lower() for word in _WORD.findall(name)}
+    if words & _ALWAYS or _RESOURCE_META in name:
+        return True
+    is_number = value is None or isinstance(value, int | float)
+    return bool(words & _UNLESS_A_NUMBER) and not is_number and name not in _KNOWN_KEYS
+
+
+def without_secrets(value: Any, *, keeps_others: bool = False, depth: int = 0) -> Any:
+    """Return a copy with plain values alone, and none of a secret's.
+
+    Args:
+        value: whatever an author logs.
+        keeps_others: leave objects as they are, for `%`; else what prints them stands for them.
+        depth: how deep it lies.
+    """
+    if isinstance(value, ResourceMeta):
+        return HIDDEN
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if depth >= _MAX_DEPTH:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            _key(name): HIDDEN
+            if is_secret(str(name), one)
+            else without_secrets(one, keeps_others=keeps_others, depth=depth + 1)
+            for name, one in _first(value.items())
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        copied = [without_secrets(one, keeps_others=keeps_others, depth=depth + 1) for one in _first(value)]
+        return tuple(copied) if isinstance(value, tuple) else copied
+    return value if keeps_others else _printed(value)
+
+
+def _key(name: object) -> Any:
+    return name if isinstance(name, str | int | float | bool) or name is None else _printed(name)
+
+
+def _first(values: Iterable[Any]) -> list[Any]:
+    return [one for _, one in zip(range(_MAX_ITEMS), values, strict=False)]
+
+
+def _printed(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - an author's object may not even be printable
+        return f"(a {type(value).__name__} that cannot be printed: {type(error).__name__})"
+
+
+class Scrubber:
+    """Takes secrets out of texts: those under a name, such as `token=...`, and those that are known.
+
+    Args:
+        known: the secrets that are known now; it is asked for each text.
+    """
+
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        self._known = known
+        self._seen: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+
+    def scrub(self, value: Any) -> Any:
+        """Return a text, or all in a plain value, without secrets."""
+        if isinstance(value, str):
+            return self._scrub_text(value)
+        if isinstance(value, Mapping):
+            return {self.scrub(name): self.scrub(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.scrub(one) for one in value]
+        return value
+
+    def _scrub_text(self, text: str) -> str:
+        if (pattern := self._known_pattern()) is not None:
+            text = pattern.sub(HIDDEN, text)
+        text = _IN_TEXT.sub(_hide_value, text)
+        return _IN_URL.sub(rf"\g<scheme>{HIDDEN}", text) if "://" in text else text
+
+    def _known_pattern(self) -> "re.Pattern[str] | None":
+        known = frozenset(self._known())
+        if known != self._seen:
+            self._seen = known
+            long_first = sorted((one for one in known if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, long_first))) if long_first else None
+        return self._pattern
+
+
+def _hide_value(found: "re.Match[str]") -> str:
+    value = found["value"]
+    quote = value[-1] if value[-1] in "\"'" else ""
+    return f"{found['name']}{quote}{HIDDEN}{quote}"

@@ -1,0 +1,179 @@
+"""Everything that is logged in this process, through Python's `logging` or not, led into one stream."""
+
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TextIO
+
+from connector_core.hostlog.delivery import only_through
+from connector_core.hostlog.entries import Entry, entry_of
+from connector_core.hostlog.redaction import Scrubber
+from connector_core.hostlog.writer import Render, Writer
+
+_log = logging.getLogger("connector_core")
+
+_SECONDS_TO_FLUSH = 2.0
+
+
+class HostLog:
+    """The log of a host that has the process to itself; a context manager that leaves `logging` as it found it.
+
+    Args:
+        levels: the lowest level that is written, by logger; `root` for all others.
+        form: `console`, `json`, or `auto` for the one where the stream is a terminal and the other elsewhere.
+        secrets: the texts that are known to be secrets, asked for at each line.
+        stream: where to; stderr unless given.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[str, str],
+        form: str = "auto",
+        secrets: Callable[[], Iterable[str]] = lambda: (),
+        stream: TextIO | None = None,
+    ) -> None:
+        self._levels = {"root": "info", **levels}
+        self._form = form
+        self._stream = stream or sys.stderr
+        self._scrubber = Scrubber(secrets)
+        self._plugins: Mapping[str, str] = {}
+        self._writer = Writer(self._stream, self._make_render, _dropped)
+        self._undo: list[Callable[[], Any]] = []
+        self._has_ended = False
+
+    def __enter__(self) -> Self:
+        root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in self._levels}
+        self._placeholder = _Placeholder(self._hold_soon)
+        root.addHandler(self._placeholder)
+        self._undo += [lambda: root.removeHandler(self._placeholder), lambda: _set_levels(before)]
+        self._undo.append(only_through(self.write))
+        self._undo.append(_log_what_is_printed())
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._writer.after_fork)
+        self.hold_to_levels()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended = True
+        self._writer.close(_SECONDS_TO_FLUSH)
+        while self._undo:
+            self._undo.pop()()
+
+    @property
+    def dropped(self) -> int:
+        """How many lines nobody read in time."""
+        return self._writer.dropped
+
+    def write(self, record: logging.LogRecord) -> None:
+        """Have a record written."""
+        self._writer.put(entry_of(record))
+
+    def flush(self) -> bool:
+        """Wait until all is written, for a moment at the most; return whether it is."""
+        return self._writer.flush(_SECONDS_TO_FLUSH)
+
+    def hold_to_levels(self, plugins: Mapping[str, str] | None = None) -> None:
+        """Take back what plugins have set in passing: levels that the operator chose, and other people's loggers disabled.
+
+        Args:
+            plugins: the plugin's name by the module that its loggers are named after.
+        """
+        self._plugins = {**self._plugins, **(plugins or {})}
+        if self._placeholder not in logging.getLogger().handlers:
+            logging.getLogger().addHandler(self._placeholder)
+        logging.disable(
+            logging.NOTSET
+        )  # waits for who is configuring: `logging.config` holds the lock until it is done
+        for logger in list(logging.root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                logger.disabled = False  # `logging.config` disables all that it is not told of
+        _set_levels({name: logging.getLevelNamesMapping()[level.upper()] for name, level in self._levels.items()})
+        if "structlog" in sys.modules:
+            from connector_core.hostlog.structured import lead_into_logging
+
+            lead_into_logging()
+
+    def _hold_soon(self) -> None:
+        """Called in the middle of somebody's configuring, which goes on: hold to the levels once that is over."""
+        if not self._has_ended:
+            threading.Thread(target=self.hold_to_levels, name="log levels", daemon=True).start()
+
+    def _make_render(self) -> Render:
+        from connector_core.hostlog.rendering import coloured_lines, json_lines
+
+        is_terminal = self._stream.isatty()
+        if self._form == "json" or (self._form == "auto" and not is_terminal):
+            return json_lines(self._scrubber, self._plugin_of)
+        return coloured_lines(self._scrubber, self._plugin_of, colours=wants_colours(os.environ, is_terminal))
+
+    def _plugin_of(self, logger: str) -> str:
+        while logger:
+            if (plugin := self._plugins.get(logger)) is not None:
+                return plugin
+            logger = logger.rpartition(".")[0]
+        return ""
+
+
+class _Placeholder(logging.Handler):
+    """Sits on the root logger, so that `basicConfig` does nothing, and tells when it is thrown out by those that force it."""
+
+    def __init__(self, thrown_out: Callable[[], None]) -> None:
+        super().__init__()
+        self._thrown_out = thrown_out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave it: the log has the record already."""
+
+    def close(self) -> None:
+        """Called by `basicConfig(force=True)`, and by `logging.config` before it disables loggers."""
+        super().close()
+        self._thrown_out()
+
+
+def wants_colours(environment: Mapping[str, str], is_terminal: bool) -> bool:
+    """Whether to write colours: as no-color.org and force-color.org have it."""
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return is_terminal and environment.get("TERM") not in {None, "", "dumb", "unknown"}
+
+
+def _set_levels(levels: Mapping[str, int]) -> None:
+    for name, level in levels.items():
+        logging.getLogger(None if name == "root" else name).setLevel(level)
+
+
+def _dropped(number: int) -> Entry:
+    said = f"{number:,} lines of the log were dropped before this one: whoever reads it did not keep up"
+    return Entry(time.time(), logging.WARNING, _log.name, said, None, {"dropped": number}, None, "")
+
+
+def _log_what_is_printed() -> Callable[[], None]:
+    """Log what Python would print otherwise: warnings, and errors that end a thread or that nobody could catch."""
+    thread_hook, unraisable_hook = threading.excepthook, sys.unraisablehook
+    captures = warnings.showwarning.__module__ != "logging"
+    if captures:
+        logging.captureWarnings(True)
+
+    def of_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is not SystemExit:
+            name = args.thread.name if args.thread is not None else "(unknown)"
+            _log.error("thread %s ended with an error", name, exc_info=args.exc_value)
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        said = args.err_msg or "an error was ignored where no code could have caught it"
+        _log.error("%s", said, exc_info=args.exc_value)
+
+    threading.excepthook, sys.unraisablehook = of_thread, unraisable
+
+    def undo() -> None:
+        threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook
+        if captures:
+            logging.captureWarnings(False)
+
+    return undo
