@@ -117,6 +117,7 @@ def test_settings_that_do_not_hold_are_told_as_the_host_tells_them() -> None:
     [
         ("Connector_Core", "connector-core is the host itself"),
         ("grpcio", "the host itself needs grpcio"),
+        ("flytekit/webhook", "'flytekit/webhook' is found by 'flytekit': name its distribution"),
         ("nonesuch", "there is no plugin or distribution 'nonesuch' here; plugins are duckdb"),
     ],
 )
@@ -143,8 +144,10 @@ def test_names_and_places_are_read_off_requirements() -> None:
 
 
 def test_uv_goes_before_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("UV", "/somewhere/uv")
-    assert find_installer(QUIET).command == ["/somewhere/uv", "pip"]
+    uv = tmp_path / "uv"
+    uv.touch(0o755)
+    monkeypatch.setenv("UV", str(uv))  # `uv run` says where it is itself
+    assert find_installer(QUIET).command == [str(uv), "pip"]
 
 
 def test_a_folder_that_belongs_to_the_system_is_explained(

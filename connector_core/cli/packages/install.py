@@ -37,13 +37,12 @@ def _install(wanted: Wanted, manner: Manner) -> int:
         if problems and not manner.keep:
             raise Doubts(problems, after, manner.hint(["install", *_retyped(wanted)], problems))
         change.accept()
-    return _Report(wanted, now, changes, asked_for).show(after, problems)
+    return _Report(wanted, now, changes, asked_for).show(before, after, problems)
 
 
 def _asked_for(wanted: Wanted, now: Set) -> set[NormalizedName]:
     """Return the distributions that were asked for, by canonical name, as far as their requirements say."""
-    places = wanted.places
-    return {name for name, one in now.items() if name in wanted.names or any(place in one.origin for place in places)}
+    return {name for name, one in now.items() if name in wanted.names or one.url in wanted.places}
 
 
 def _retyped(wanted: Wanted) -> Sequence[str]:
@@ -62,15 +61,16 @@ class _Report:
     changes: Changes
     asked_for: set[NormalizedName]
 
-    def show(self, after: Look, problems: Sequence[str]) -> int:
+    def show(self, before: Look, after: Look, problems: Sequence[str]) -> int:
         for line in self.changes.lines():
             print(line)
         newer = "" if self.wanted.upgrade else " (--upgrade looks for a newer one)"
         for name in sorted(self.asked_for - self.changes.names):
             print(f"= {self.now[name]} was installed already{newer}")
         of_interest = self.changes.names | self.asked_for
-        for plugin in after.plugins.values():
-            if plugin.is_of(of_interest):
+        for key, plugin in after.plugins.items():
+            former = before.plugins.get(key)
+            if plugin.is_of(of_interest) or (former and former.state == "failed" and plugin.state == "loaded"):
                 self._show_plugin(plugin)
         for name in sorted(self.asked_for - {CORE}):
             if not any(plugin.is_of({name}) for plugin in after.plugins.values()):

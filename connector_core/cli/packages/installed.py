@@ -1,5 +1,6 @@
 """The distributions of this environment, each as exactly as its installer has written it down."""
 
+import json
 import os
 import sys
 import sysconfig
@@ -30,6 +31,12 @@ class Installed:
     origin: str
     record: str
     plugins: tuple[str, ...]
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the folder or file that it was installed from, if it was not an index."""
+        url: str | None = json.loads(self.origin or "{}").get("url")
+        return url
 
     @property
     def requirement(self) -> str:

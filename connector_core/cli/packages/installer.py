@@ -137,7 +137,7 @@ def find_installer(progress: Progress) -> Installer:
         InstallError: neither is there.
     """
     beside = Path(sysconfig.get_path("scripts"), "uv")
-    if uv := os.environ.get("UV") or shutil.which("uv") or shutil.which(beside):
+    if uv := shutil.which(os.environ.get("UV") or "uv") or shutil.which(beside):
         return Installer("uv", [uv, "pip"], progress)
     if find_spec("pip"):
         return Installer("pip", [sys.executable, "-m", "pip"], progress)

@@ -71,6 +71,8 @@ def _chosen(name: str, installed: Set) -> Installed:
         return owners[0]
     if one := installed.get(canonicalize_name(name)):
         return one
+    if (bridge := name.split("/", maxsplit=1)[0]) != name and any(bridge in one.plugins for one in installed.values()):
+        raise SettingsError(f"{name!r} is found by {bridge!r}: name its distribution, which connector-host list shows")
     plugins = sorted(plugin for one in installed.values() for plugin in one.plugins)
     raise SettingsError(f"there is no plugin or distribution {name!r} here; plugins are {', '.join(plugins) or 'none'}")
 

@@ -1,12 +1,14 @@
 """The parent of a host that is started anew when a source changes: it keeps the ports, and passes signals on."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +95,10 @@ class _Supervisor:
 
     async def _start(self, lifeline: int) -> Process:
         handover = Handover(self._ports.http, lifeline)
-        environment = {
-            **os.environ,
-            **handover.to_environment(),
-            # A source that changes twice within a second, and keeps its size, would be taken for the compiled one.
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments),
             stdin=DEVNULL,
-            env=environment,
+            env={**os.environ, **handover.to_environment()},
             pass_fds=(self._ports.http.fileno(), lifeline),
             process_group=0,  # a Ctrl-C at the terminal is the parent's to pass on: two of them would cut calls off
         )
@@ -119,6 +115,8 @@ class _Supervisor:
         while not self._asked_to_stop.is_set():
             changed = self._watcher.taken()
             _say(f"{', '.join(map(_shown, changed))} changed: restarting")
+            for source in changed:
+                _forget_bytecode(source)
             try:
                 await self._follow()
             except SetupError as error:
@@ -169,6 +167,12 @@ async def _end(child: Process, ended: asyncio.Task[int]) -> None:
             child.send_signal(number)
         if ended in (await asyncio.wait([ended], timeout=seconds))[0]:
             return
+
+
+def _forget_bytecode(source: Path) -> None:
+    """A source that changes twice within a second, and keeps its size, would be taken for the compiled one."""
+    with contextlib.suppress(OSError, NotImplementedError):
+        Path(cache_from_source(str(source))).unlink()
 
 
 def _exit_code(code: int) -> int:
