@@ -1,5 +1,6 @@
 """flytekit's context for each call: a stack of its own, and the host's secrets."""
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ def enter_own_context() -> None:
         type(parameters)
     )  # its __getattr__ keeps `copy` from making one, and its builder looks for files
     vars(own).update(vars(parameters), _decks=[], _secrets_manager=_secrets_manager(current_source()))
-    state = base.execution_state.with_params(user_space_params=own)
+    state = copy.copy(base.execution_state)  # `with_params` makes a folder
+    state.user_space_params = own
     flyte_context_Var.set([base.with_execution_state(state).build()])
 
 
