@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from flyteidl.service import agent_pb2
@@ -29,6 +29,9 @@ from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from connector_core.tracing import Tracing
 
 SERVICES = agent_pb2.DESCRIPTOR.services_by_name
 SERVICE_NAMES = tuple(service.full_name for service in SERVICES.values())
@@ -103,12 +106,14 @@ class ConnectorServer:
         self.metrics = Metrics()
         self.port = settings.port
         self.http_port = settings.http_port
+        self.tracing = _open_tracing() if settings.traces == "otlp" else None
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
             secrets=secrets or settings.secrets.source(),
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
+            trace=self.tracing.begin if self.tracing else None,
         )
         self.memory = open_memory(settings.memory)
         self._jobs = Jobs(self.invoker, self.memory, settings)
@@ -164,6 +169,8 @@ class ConnectorServer:
         await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
         if self._http is not None:
             await asyncio.to_thread(self._http.close, _CLOSE_TIMEOUT)
+        if self.tracing is not None:
+            await self.tracing.close(_CLOSE_TIMEOUT)
 
     async def _drain(self, grace: float) -> None:
         if self._grpc is not None and self._calls is not None:
@@ -179,8 +186,9 @@ class ConnectorServer:
                 )
 
     async def _listen(self) -> ServedCalls:
-        server = grpc.aio.server(options=self._options())
-        recorder = Recorder(self.metrics)
+        tracing = self.tracing
+        server = grpc.aio.server(options=self._options(), interceptors=tracing.interceptors if tracing else None)
+        recorder = Recorder(self.metrics, *([tracing.describe] if tracing else []))
         services = {
             "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, recorder),
             "SyncAgentService": SyncConnectorService(self.registry, self._jobs, recorder),
@@ -249,6 +257,16 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     if not draining.done():
         await server.stop(grace=0)
     await draining
+
+
+def _open_tracing() -> "Tracing":
+    try:
+        from connector_core.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f'traces is "otlp", which needs OpenTelemetry: pip install "connector-core[otel]" ({error})'
+        ) from None
+    return Tracing()
 
 
 def _make_app(face: HttpFace) -> Any:

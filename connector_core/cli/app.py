@@ -100,6 +100,7 @@ def serve(
     loop: Annotated[str | None, setting("loop")] = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
+    traces: Annotated[str | None, setting("traces", metavar="off|otlp")] = None,
     modules: Modules = None,
     strict: Annotated[bool | None, setting("strict", "--strict/--no-strict")] = None,
     require: Annotated[list[str] | None, setting("require")] = None,

@@ -49,6 +49,8 @@ async def _serve(
 
     def on_started() -> None:
         log.hold_to_levels()
+        if server.tracing is not None:
+            log.add_fields(server.tracing.current_ids)
         log.flush()  # what went wrong at the start stands above the table
         _announce(server)
 

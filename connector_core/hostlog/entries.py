@@ -49,8 +49,11 @@ class Entry(NamedTuple):
         return datetime.fromtimestamp(self.created, UTC)
 
 
-def entry_of(record: logging.LogRecord) -> Entry:
-    """Return what is to be written of a record: what may change until then is copied, what takes long left for later."""
+def entry_of(record: logging.LogRecord, more: Mapping[str, str]) -> Entry:
+    """Return what is to be written of a record, with more fields.
+
+    What may change until then is copied, what takes long left for later.
+    """
     fields = {name: value for name, value in vars(record).items() if name not in _OF_ANY_RECORD}
     error, stack = record.exc_info[1] if record.exc_info else None, record.stack_info or ""
     if isinstance(record.msg, Mapping) and "_logger" in fields:  # of structlog, see `structured.py`
@@ -66,7 +69,7 @@ def entry_of(record: logging.LogRecord) -> Entry:
         logger=record.name,
         event=event if len(event) <= MAX_TEXT else f"{event[:MAX_TEXT]}... (cut here)",
         subject=current_subject(),
-        fields=without_secrets(fields) if fields else {},
+        fields={**more, **without_secrets(fields)} if fields else more,
         exc_info=error,
         stack=stack,
     )

@@ -14,8 +14,8 @@ from connector_core.hostlog.redaction import Scrubber
 CALLS = "connector_core.calls"
 _OWN = "connector_core"
 
-_IN_A_CALLS_MESSAGE = frozenset({"connector", "operation", "task_type", "status", "reference"})
-_NOT_ON_A_TERMINAL = frozenset({"connector", "task_type"})
+_NOT_ON_A_TERMINAL = frozenset({"connector", "task_type", "trace_id", "span_id"})
+_IN_A_CALLS_MESSAGE = _NOT_ON_A_TERMINAL | {"operation", "status", "reference"}
 _SOURCE_WIDTH = 14
 
 _RESET, _DIM, _BOLD, _CYAN, _GREEN, _YELLOW, _RED = (f"\x1b[{code}m" for code in (0, 2, 1, 36, 32, 33, 31))

@@ -44,6 +44,7 @@ class HostLog:
         self._writer = Writer(self._stream, self._make_render, _dropped)
         self._undo: list[Callable[[], Any]] = []
         self._has_ended = False
+        self._more: Callable[[], Mapping[str, str]] = dict
 
     def __enter__(self) -> Self:
         root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in self._levels}
@@ -70,7 +71,11 @@ class HostLog:
 
     def write(self, record: logging.LogRecord) -> None:
         """Have a record written."""
-        self._writer.put(entry_of(record))
+        self._writer.put(entry_of(record, self._more()))
+
+    def add_fields(self, fields: Callable[[], Mapping[str, str]]) -> None:
+        """Have these in every line from now on; asked for where the line is logged."""
+        self._more = fields
 
     def flush(self) -> bool:
         """Wait until all is written, for a moment at the most; return whether it is."""

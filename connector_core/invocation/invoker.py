@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.loops import HomeLoop, LoopThread, RunningLoop
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.places import Place, run_in_place
+from connector_core.invocation.spans import CodeSpan, Trace, ended, run_within
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
@@ -32,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _UNSET_LIMIT = 60.0
 LIFECYCLE = frozenset({"start", "close"})
+_NO_SPAN: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 
 class Invoker:
@@ -49,6 +52,7 @@ class Invoker:
         secrets: where `get_secret` looks in plugin code.
         new_loop: makes the plugins' loops.
         stall_threshold: seconds after which a loop that does not come round is reported.
+        trace: begins a span around a piece of plugin code, where there are traces.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class Invoker:
         secrets: SecretSource | None = None,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
         stall_threshold: float = 1.0,
+        trace: Trace | None = None,
     ) -> None:
         self._metrics = metrics
+        self._trace = trace
         self._limits_of = limits_of
         self._new_loop = new_loop
         self._secrets = secrets or SecretSource()
@@ -96,10 +102,14 @@ class Invoker:
         operation = connector.operation(name)
         place = self._place(connector)
         end = _end(place, name, timeout)
-        if place.limits.in_place and not operation.kind.is_blocking:
-            use_source(self._secrets)
-            return await run_in_place(place, operation, partial(_call_async, operation, arguments), end)
-        return await self._run(place, operation, self._runner(place, operation, arguments), end)
+        with self._span(place, operation) as span:
+            if place.limits.in_place and not operation.kind.is_blocking:
+                use_source(self._secrets)
+                work = partial(_call_async, operation, arguments)
+                return await run_in_place(
+                    place, operation, work if span is None else partial(run_within, span, work), end
+                )
+            return await self._run(place, operation, self._runner(place, operation, arguments, span), end)
 
     async def stream(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
@@ -111,15 +121,17 @@ class Invoker:
             return
         self._refuse_held(connector)
         place = self._place(connector)
-        steps, end = self._steps(place, operation, arguments), _end(place, name, timeout)
-        has_ended = False
-        try:
-            while (piece := await self._run(place, operation, steps.step(), end)) is not END:
-                yield piece
-            has_ended = True
-        finally:
-            if not has_ended:
-                _begin_close(connector, steps)
+        end = _end(place, name, timeout)
+        with self._span(place, operation) as span:
+            steps = self._steps(place, operation, arguments, span)
+            has_ended = False
+            try:
+                while (piece := await self._run(place, operation, steps.step(), end)) is not END:
+                    yield piece
+                has_ended = True
+            finally:
+                if not has_ended:
+                    _begin_close(connector, steps)
 
     def hold(self, connector: RegisteredConnector, reason: str) -> None:
         """Refuse the connector's calls as UNAVAILABLE with `reason`, until `release`."""
@@ -176,15 +188,22 @@ class Invoker:
             for timer in timers:
                 timer.cancel()
 
-    def _runner(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Runner:
-        context = place.new_context(operation)
+    def _span(self, place: Place, operation: Operation) -> AbstractContextManager[CodeSpan | None]:
+        if self._trace is None or operation.name in LIFECYCLE:
+            return _NO_SPAN
+        return ended(self._trace(place.subject(operation)))
+
+    def _runner(
+        self, place: Place, operation: Operation, arguments: Mapping[str, Any], span: CodeSpan | None
+    ) -> Runner:
+        context = _context(place, operation, span)
         if operation.kind.is_blocking:
             return PoolRunner(place.pool, partial(context.run, _call_blocking, operation, arguments))
         work = partial(_call_async, operation, arguments)
         return LoopRunner(self._loop(place), work, context, place.task_name(operation))
 
-    def _steps(self, place: Place, operation: Operation, arguments: Mapping[str, Any]) -> Steps:
-        context = place.new_context(operation)
+    def _steps(self, place: Place, operation: Operation, arguments: Mapping[str, Any], span: CodeSpan | None) -> Steps:
+        context = _context(place, operation, span)
         if operation.kind.is_blocking:
             return BlockingSteps(operation, arguments, context, place.pool)
         name = place.task_name(operation)
@@ -225,6 +244,13 @@ class Invoker:
         if was_abandoned:
             self._abandoned -= 1
             self._metrics.abandoned.labels(place.connector.plugin.name, place.connector.name).dec()
+
+
+def _context(place: Place, operation: Operation, span: CodeSpan | None) -> contextvars.Context:
+    context = place.new_context(operation)
+    if span is not None:
+        context.run(span.enter)
+    return context
 
 
 async def _call_async(operation: Operation, arguments: Mapping[str, Any]) -> Any:

@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         description="The lowest level that is logged: `LEVEL` (info unless set), or `LOGGER=LEVEL` for one logger and those "
         "below it; `connector_core.calls=debug` logs polls that went well, too.",
     )
+    traces: Literal["off", "otlp"] = Field(
+        "off",
+        description="Whether calls are traced (extra `otel`): `otlp` exports spans to where OpenTelemetry's own variables say, "
+        "such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    )
     modules: Names = Field((), description="Modules to load as plugins, beside the installed ones.")
     strict: bool = Field(False, description="Refuse to start when any plugin fails to load.")
     require: Names = Field((), description="Plugins without which the host refuses to start.")

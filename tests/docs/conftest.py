@@ -27,7 +27,7 @@ def newcomer(venv: Venv, core_wheel: Path, tmp_path: Path) -> Reader:
     """
     constraint = tmp_path / "this-checkout.txt"
     constraint.write_text(f"connector-core @ {core_wheel.as_uri()}\n")
-    grpc_port, http_port = free_ports(2)
+    grpc_port, http_port, otlp_port = free_ports(3)
     environment = environment_for(
         venv.python,
         VIRTUAL_ENV=str(venv.path),
@@ -38,7 +38,7 @@ def newcomer(venv: Venv, core_wheel: Path, tmp_path: Path) -> Reader:
     environment["PATH"] = f"{venv.python.parent}:{environment['PATH']}"
     folder = tmp_path / "work"
     folder.mkdir()
-    return Reader(folder, environment, {"8000": grpc_port, "9090": http_port})
+    return Reader(folder, environment, {"8000": grpc_port, "9090": http_port, "4317": otlp_port})
 
 
 @pytest.fixture

@@ -1,0 +1,158 @@
+"""Traces through OpenTelemetry (extra `otel`); imported only where they are asked for."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Mapping
+from contextlib import aclosing
+from contextvars import Token
+from functools import partial
+from typing import Any
+
+import grpc.aio
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.grpc import aio_server_interceptor
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from connector_core.calls import REQUEST, CallRecord, Subject
+from connector_core.errors import ConnectorError
+from connector_core.metrics import core_version
+
+_PREFIX = "connector_host."
+_NOT_TRACED = "/grpc."
+"""Health and reflection, which are asked all the time."""
+
+
+class Tracing:
+    """A span for each RPC, through OpenTelemetry's own instrumentation of gRPC, and one within it around plugin code.
+
+    A program around the host that has set up OpenTelemetry keeps its setup, and gets the host's spans in it. Else spans are
+    exported by OTLP, to where OpenTelemetry's own variables say (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on).
+    """
+
+    def __init__(self) -> None:
+        provider = trace.get_tracer_provider()
+        self._own: TracerProvider | None = None
+        if not isinstance(provider, TracerProvider):
+            provider = self._own = _exporting_provider()
+            trace.set_tracer_provider(provider)  # plugins and their libraries find it there
+        self._tracer = provider.get_tracer("connector_core", core_version())
+        traced = aio_server_interceptor(
+            tracer_provider=provider, filter_=lambda details: not details.method.startswith(_NOT_TRACED)
+        )
+        self.interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (_StreamsClosed(), traced)
+
+    def begin(self, code: Subject) -> "PluginSpan":
+        """Begin the span of plugin code: see `invocation.spans.Trace`."""
+        request = REQUEST.get()
+        about = code if request is None else code._replace(task_type=request.task_type, execution=request.execution)
+        # Without a request it is about many, or about none: then it is nobody's part.
+        parent = otel.get_current() if request is not None else otel.Context()
+        name = f"{code.operation} {code.connector}"
+        return PluginSpan(self._tracer.start_span(name, parent, attributes=_attributes(about._asdict())), parent)
+
+    def describe(self, record: CallRecord) -> None:
+        """Say on an RPC's span what the RPC was about and what became of it."""
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        about = {
+            "plugin": record.plugin.name if record.plugin else "",
+            "connector": record.connector,
+            "operation": record.operation,
+            "task_type": record.task_type,
+            "execution": record.execution,
+            "status": record.code,
+            "reference": record.reference,
+        }
+        span.set_attributes(_attributes(about))
+        if record.code != "OK":
+            span.set_status(trace.StatusCode.ERROR, record.code)
+
+    def current_ids(self) -> Mapping[str, str]:
+        """Return trace and span of the code that runs here, for lines of the log; nothing, where there is none."""
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid:
+            return {}
+        return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+
+    async def close(self, timeout: float) -> None:
+        """Export what is left, for so many seconds at the most: the collector may be away."""
+        own, self._own = self._own, None
+        if own is not None:
+            thread = threading.Thread(target=own.shutdown, name="last traces", daemon=True)
+            thread.start()
+            await asyncio.to_thread(thread.join, timeout)
+
+
+class PluginSpan:
+    """The span around a piece of plugin code."""
+
+    __slots__ = ("_parent", "_span", "_token")
+
+    def __init__(self, span: trace.Span, parent: otel.Context) -> None:
+        self._span = span
+        self._parent = parent
+        self._token: Token[otel.Context] | None = None
+
+    def enter(self) -> None:
+        """Be the current span in this context."""
+        self._token = otel.attach(trace.set_span_in_context(self._span, self._parent))
+
+    def leave(self) -> None:
+        """Be so no longer."""
+        if self._token is not None:
+            otel.detach(self._token)
+
+    def end(self, error: BaseException | None) -> None:
+        """End, with the error if it is one; the traceback stays in the log."""
+        if isinstance(error, ConnectorError):
+            raised = error.__cause__ or error
+            self._span.add_event(
+                "exception", {"exception.type": type(raised).__name__, "exception.message": error.message}
+            )
+            self._span.set_status(trace.StatusCode.ERROR, error.message)
+        self._span.end()
+
+
+class _StreamsClosed(grpc.aio.ServerInterceptor):
+    """Has streams end in the task that they ran in, when their client has gone.
+
+    gRPC leaves an answering generator where it stands, to be closed by whoever collects the garbage: in another context, where
+    the span around the stream is not the current one and can be neither described nor left. The engine cancels every sync call.
+    """
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap streams of answers."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler.response_streaming:
+            return handler
+        make: Any = grpc.unary_stream_rpc_method_handler
+        behavior = handler.unary_stream
+        if handler.request_streaming:
+            make, behavior = grpc.stream_stream_rpc_method_handler, handler.stream_stream
+        if not inspect.isasyncgenfunction(behavior):
+            return handler
+        return make(partial(_write_all, behavior), handler.request_deserializer, handler.response_serializer)
+
+
+async def _write_all(behavior: Any, request: Any, context: Any) -> None:
+    async with aclosing(behavior(request, context)) as answers:
+        async for answer in answers:
+            await context.write(answer)
+
+
+def _exporting_provider() -> TracerProvider:
+    # OpenTelemetry's own variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) go before what is said here.
+    own = Resource.create({"service.name": "connector-host", "service.version": core_version()})
+    provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def _attributes(values: Mapping[str, Any]) -> dict[str, str]:
+    return {f"{_PREFIX}{name}": value for name, value in values.items() if value}
