@@ -26,13 +26,13 @@ class Effort:
 
 @dataclass(frozen=True)
 class Section:
-    """What was measured of one kind, and where and when."""
+    """What was measured of one kind, when, and the percentage of the machine that others took just before."""
 
     figures: Figures
     commit: str
     when: str
     effort: str
-    load: float
+    others: float
 
 
 @dataclass

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 CORES = tuple(sorted(os.sched_getaffinity(0)))
 CALLING = CORES[-1:]
 SERVING = CORES[:1]
@@ -28,9 +30,9 @@ def describe() -> str:
     return f"{len(CORES)} cores of {_processor()}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 
 
-def load() -> float:
-    """Return how many processes wanted to run in the last minute; a quiet machine has few."""
-    return os.getloadavg()[0]
+def taken_by_others() -> float:
+    """Return the percentage of all cores that is busy while nothing is measured, over a second."""
+    return float(psutil.cpu_percent(interval=1.0))
 
 
 def _processor() -> str:

@@ -13,6 +13,9 @@ PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 PLOTS = PAGE.with_suffix("")
 COMMAND = "uv run --all-packages python -m tests.benchmarks"
 
+_QUIET = 10.0
+"""Percentage of the machine that others may take."""
+
 _INTRODUCTION = """\
 # Benchmarks
 
@@ -76,12 +79,12 @@ def _page(results: Results) -> Iterator[str]:
 
 def _warnings(results: Results) -> str:
     quick = [name for name, section in results.sections.items() if section.effort.endswith("quick")]
-    busy = [name for name, section in results.sections.items() if section.load > 1.5]
+    busy = [name for name, section in results.sections.items() if section.others > _QUIET]
     said = ""
     if quick:
         said += f"\n\n**Measured with `--quick`, which means nothing: {', '.join(quick)}.**"
     if busy:
-        said += f"\n\n**The machine was not quiet when these were begun: {', '.join(busy)}.**"
+        said += f"\n\n**Others were at work on the machine when these were begun: {', '.join(busy)}.**"
     return said
 
 

@@ -284,7 +284,7 @@ def _draw(name: str, plot: Callable[[Axes], None]) -> None:
     plots.save(figure, PLOTS / f"{name}.svg")
 
 
-_SCALE = [round(10 ** (power / 4)) for power in range(12, 25)]
+_SCALE = [round(10 ** (power / 20)) for power in range(60, 121)]
 
 
 def _plot_replicas(axes: Axes, results: Results) -> None:

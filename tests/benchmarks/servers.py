@@ -5,11 +5,13 @@ import itertools
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import grpc
 import psutil
@@ -112,27 +114,41 @@ class Servers:
 @contextmanager
 def running(target: Target, cores: tuple[int, ...] = SERVING) -> Iterator[Running]:
     """Start a server on these cores, wait until it says SERVING, and end it when the block does."""
-    grpc_port, http_port = _free_port(), _free_port()
-    command = [part.format(grpc=grpc_port, http=http_port) for part in target.command]
-    path = ":".join([str(TARGETS), *([target.environment["PYTHONPATH"]] if "PYTHONPATH" in target.environment else [])])
-    environment = clean_environment(**{**target.environment, "PYTHONPATH": path})
+    with tempfile.TemporaryFile() as output:
+        server = _start(target, cores, output)
+        try:
+            yield server
+        finally:
+            _end(server.process)
+
+
+def _start(target: Target, cores: tuple[int, ...], output: IO[bytes], tries: int = 3) -> Running:
+    """Start it; on other ports again where it ends, since somebody else may have been faster to take one."""
+    ports = _free_ports()
+    command = [part.format(**ports) for part in target.command]
+    path = [str(TARGETS), *filter(None, [target.environment.get("PYTHONPATH")])]
+    environment = clean_environment(**{**target.environment, "PYTHONPATH": ":".join(path)})
     with on_cores(cores):
         began = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=TARGETS, env=environment
-        )
-    try:
-        address = f"127.0.0.1:{grpc_port}"
-        _wait_until_serving(address)
-        took = time.perf_counter() - began
-        assert process.poll() is None, f"{target.name} ended with {process.returncode}: {command}"
-        yield Running(target, address, f"127.0.0.1:{http_port}", took, psutil.Process(process.pid))
-    finally:
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=output, cwd=TARGETS, env=environment)
+    address, http_address = (f"127.0.0.1:{port}" for port in ports.values())
+    if _is_serving(address, process):
+        return Running(target, address, http_address, time.perf_counter() - began, process)
+    _end(process)
+    if tries > 1:
+        return _start(target, cores, output, tries - 1)
+    output.seek(0)
+    raise AssertionError(f"{target.name} does not serve: {command}\n{output.read().decode(errors='replace')[-4000:]}")
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
-        process.wait(30)
+    process.wait(30)
 
 
-def _wait_until_serving(address: str) -> None:
+def _is_serving(address: str, process: psutil.Process) -> bool:
+    """Wait until it says SERVING; return whether it did before it ended, or the time did."""
     eager = [
         ("grpc.initial_reconnect_backoff_ms", 5),
         ("grpc.min_reconnect_backoff_ms", 5),
@@ -143,20 +159,27 @@ def _wait_until_serving(address: str) -> None:
     services = itertools.cycle(["", "grpc.health.v1.Health"])
     with grpc.insecure_channel(address, options=eager) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        while (left := end - time.monotonic()) > 0:
+        while time.monotonic() < end and _is_alive(process):
             with contextlib.suppress(grpc.RpcError):
                 request = health_pb2.HealthCheckRequest(service=next(services))
-                answer = stub.Check(request, wait_for_ready=True, timeout=left)
+                answer = stub.Check(request, wait_for_ready=True, timeout=5)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-    raise AssertionError(f"{address} has not said SERVING within {READY_WITHIN:g} s")
+                    return _is_alive(process)
+    return False
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _modules(*names: str) -> Sequence[str]:
     return [part for name in names for part in ("--modules", name)]
 
 
-def _free_port() -> int:
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-    return port
+def _free_ports() -> dict[str, int]:
+    """Return two ports that nobody has; both are held until both are known, or they could be one."""
+    with (
+        contextlib.closing(socket.create_server(("127.0.0.1", 0))) as one,
+        contextlib.closing(socket.create_server(("127.0.0.1", 0))) as other,
+    ):
+        return {"grpc": one.getsockname()[1], "http": other.getsockname()[1]}

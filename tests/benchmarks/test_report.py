@@ -13,7 +13,7 @@ from tests.benchmarks.servers import F_TYPED_UV, FLYTEKIT, VOUCHED
 
 def results(**rates: list[float]) -> Results:
     figures = {row: {"rate": values} for row, values in rates.items()}
-    section = Section(figures, commit="abc", when="now", effort="3 rounds", load=0.1)
+    section = Section(figures, commit="abc", when="now", effort="3 rounds", others=0.1)
     return Results(sections={"get": section})
 
 
