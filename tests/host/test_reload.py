@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from connector_core.cli.app import run as connector_host
 from tests.support.environments import try_to_run
 from tests.support.hosts import HostProcess, host_process
+from tests.support.terminals import CTRL_C, terminal
 
 pytest.importorskip("watchfiles", reason="the extra `reload` brings it")
 
@@ -56,6 +57,7 @@ def task_types(host: HostProcess) -> list[str]:
 
 
 ALONE = ("--reload", "--modules", "tea", "--allow-plugin", "tea")
+PROGRAM = Path(sys.executable).with_name("connector-host")
 SERVES = r"^gRPC serves on "
 
 
@@ -113,6 +115,16 @@ def test_sigterm_lets_calls_in_flight_finish(tmp_path: Path) -> None:
         assert host.wait() == 0
 
 
+def test_ctrl_c_at_a_terminal_reaches_the_host_once_and_ends_both(tmp_path: Path) -> None:
+    save(tmp_path, "tea")
+    command = (PROGRAM, "serve", "--port", "0", "--http-port", "0", *ALONE)
+    with terminal(*command, cwd=tmp_path) as screen:
+        screen.wait_for("Metrics are at ")
+        screen.type(CTRL_C)
+        assert screen.wait() == 0
+    assert "Traceback" not in screen.text
+
+
 def test_a_host_does_not_outlive_the_parent_that_watches_for_it(tmp_path: Path) -> None:
     save(tmp_path, "tea")
     with host_process(*ALONE, cwd=tmp_path) as host:
@@ -124,8 +136,7 @@ def test_a_host_does_not_outlive_the_parent_that_watches_for_it(tmp_path: Path) 
     ("arguments", "code"), [(["--timeout", "0.01"], 0), (["--require", "nonesuch", "--port", "x"], 2)]
 )
 def test_the_exit_code_is_that_of_serve(arguments: list[str], code: int, tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("connector-host")
-    ended = try_to_run(program, "serve", "--reload", "--port", "0", "--http-port", "0", *arguments, cwd=tmp_path)
+    ended = try_to_run(PROGRAM, "serve", "--reload", "--port", "0", "--http-port", "0", *arguments, cwd=tmp_path)
     assert ended.returncode == code, ended.stderr
 
 

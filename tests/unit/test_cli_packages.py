@@ -181,6 +181,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     monkeypatch.setattr(installed, "site_packages", lambda: [folder])
     monkeypatch.setattr(undo, "site_packages", lambda: [folder])
+    monkeypatch.setattr(undo, "own_folders", lambda: [folder, tmp_path / "bin"])
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     add(folder, "tea", "1.0", {"tea/__init__.py": "one", "shared/tea.py": "1", "../../bin/tea": "#!"})
     return folder

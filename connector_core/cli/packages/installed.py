@@ -22,6 +22,12 @@ def site_packages() -> list[Path]:
     return list({folder.resolve(): folder for folder in reversed(folders)}.values())  # lib64 may be a link to lib
 
 
+def own_folders() -> list[Path]:
+    """Return the folders that nobody but installers writes to; a system's folder of programs is everybody's."""
+    is_shared = sys.prefix == sys.base_prefix
+    return [*site_packages(), *([] if is_shared else [Path(sysconfig.get_path("scripts"))])]
+
+
 @dataclass(frozen=True)
 class Installed:
     """A distribution: its version, where it came from if not from an index, and its list of files."""
@@ -57,12 +63,13 @@ def installed_now() -> Set:
 
 
 def found() -> Iterator[Distribution]:
-    """Yield the distributions as they are now, whatever was looked up before."""
+    """Yield the distributions as they are now, whatever was looked up before; one that is half gone is none any more."""
     MetadataPathFinder.invalidate_caches()
     seen = set()
     for one in Distribution.discover(path=[str(path) for path in site_packages()]):
-        if one.name and canonicalize_name(one.name) not in seen:  # what is half uninstalled may have no name
-            seen.add(canonicalize_name(one.name))
+        name = _name_of(one)
+        if name is not None and name not in seen:
+            seen.add(name)
             yield one
 
 
@@ -73,6 +80,13 @@ def files_of(distribution: Distribution) -> Iterator[Path]:
         path = Path(os.path.normpath(str(file.locate())))
         if any(path.is_relative_to(folder) for folder in inside):
             yield path
+
+
+def _name_of(one: Distribution) -> NormalizedName | None:
+    try:
+        return canonicalize_name(one.name) if one.name else None
+    except (OSError, KeyError, TypeError):  # no metadata; which of them, differs between versions of importlib-metadata
+        return None
 
 
 def _described(one: Distribution) -> Installed:

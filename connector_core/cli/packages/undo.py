@@ -19,7 +19,7 @@ from typing import Self
 from importlib_metadata import Distribution
 from packaging.utils import NormalizedName, canonicalize_name
 
-from connector_core.cli.packages.installed import Set, files_of, found, installed_now, site_packages
+from connector_core.cli.packages.installed import Set, files_of, found, installed_now, own_folders, site_packages
 from connector_core.cli.packages.processes import undisturbed
 
 _BYTECODE = "__pycache__"
@@ -65,7 +65,7 @@ class Undoable:
     def __enter__(self) -> Self:
         with self._stack as stack:
             self.before = installed_now()
-            self._files = {path for folder in site_packages() for path in _walk(folder)}
+            self._files = {path for folder in own_folders() for path in _walk(folder)}
             self._folders = {path.parent for path in self._files}
             self._kept = _Kept.of(_distributions(self._names))
             stack.callback(self._kept.forget)
@@ -85,7 +85,7 @@ class Undoable:
                 self._put_back()
 
     def _is_untouched(self) -> bool:
-        files = {path for folder in site_packages() for path in _walk(folder)}
+        files = {path for folder in own_folders() for path in _walk(folder)}
         return files == self._files and self._kept.is_in_place()
 
     def _put_back(self) -> None:
@@ -93,7 +93,7 @@ class Undoable:
         differing = {name for name in {*self.before, *now} if self.before.get(name) != now.get(name)}
         added = {path for one in _distributions(differing) for path in files_of(one) if path not in self._kept.files}
         # Beside what is written down, what an installer that was interrupted had not yet written down.
-        added |= {path for folder in site_packages() for path in _walk(folder)} - self._files
+        added |= {path for folder in own_folders() for path in _walk(folder)} - self._files
         added -= self._files
         touched = {path.parent for path in (*added, *self._kept.files)}
         for path in added:
@@ -106,7 +106,7 @@ class Undoable:
         self._verify()
 
     def _remove_if_empty(self, folder: Path) -> None:
-        inside = site_packages()
+        inside = own_folders()
         with contextlib.suppress(OSError):  # not empty, or gone already
             while any(folder.is_relative_to(one) and folder != one for one in inside) and folder not in self._folders:
                 folder.rmdir()
