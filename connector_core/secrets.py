@@ -55,11 +55,15 @@ class SecretSource:
             f"and the file {file} cannot be read: {reason}"
         )
 
+    def note(self, secret: str) -> None:
+        """Count a secret that plugin code has got in another way as handed out, so that it is kept out of logs as well."""
+        self._handed_out.add(secret)
+
     def _hand_out(self, text: str) -> "SecretStr":
         from pydantic import SecretStr
 
         secret = text.strip()  # like flytekit: secrets made with `echo` end in a newline
-        self._handed_out.add(secret)
+        self.note(secret)
         return SecretStr(secret)
 
 

@@ -19,6 +19,7 @@ from tests.support.environments import BRIDGE_OFF, run
 from tests.support.gate import Gate
 from tests.support.hosts import host_process
 
+SECRET = "hunter2-and-nobody-else"
 BRIDGE_ON: dict[str, Any] = dict.fromkeys(BRIDGE_OFF, "")
 
 AT_THE_GATE = """
@@ -26,6 +27,7 @@ AT_THE_GATE = """
     from dataclasses import dataclass
     from flytekit import logger
     from flytekit.extend.backend.base_connector import AsyncConnectorBase, ConnectorRegistry, ResourceMeta
+    from flytekit.extend.backend.utils import get_connector_secret
 
     print("printed by a module that is imported")
     ADDRESS = ("127.0.0.1", int(os.environ.get("GATE", 0)))
@@ -44,7 +46,7 @@ AT_THE_GATE = """
         def get(self, resource_meta, **kwargs): ...
         def delete(self, resource_meta, **kwargs): ...
         def create(self, task_template, **kwargs):
-            logger.warning("their code logs")
+            logger.warning(f"their code logs {get_connector_secret('gate_token')}")
             with socket.create_connection(ADDRESS) as waiting:
                 waiting.recv(1)
             return Meta("7")
@@ -78,7 +80,9 @@ def test_a_signal_lets_20_calls_of_flytekits_connectors_finish_and_ends_with_0(t
     (tmp_path / "at_the_gate.py").write_text(textwrap.dedent(AT_THE_GATE))
     with (
         Gate() as gate,
-        host_process("--modules", "at_the_gate", cwd=tmp_path, GATE=str(gate.port), **BRIDGE_ON) as host,
+        host_process(
+            "--modules", "at_the_gate", cwd=tmp_path, GATE=str(gate.port), _FSEC_GATE_TOKEN=SECRET, **BRIDGE_ON
+        ) as host,
         grpc.insecure_channel(host.address) as channel,
         concurrent.futures.ThreadPoolExecutor(1) as threads,
     ):
@@ -94,6 +98,7 @@ def test_a_signal_lets_20_calls_of_flytekits_connectors_finish_and_ends_with_0(t
     assert "flytekit/webhook" in host.output
     assert "unpickles its resource metas (with pickle)" in host.output
     assert host.output.count("their code logs") == 10
+    assert SECRET not in host.output
 
 
 def test_list_prints_json_whatever_is_printed_while_flytekits_plugins_are_imported(tmp_path: Path) -> None:

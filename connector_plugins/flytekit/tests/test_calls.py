@@ -1,10 +1,12 @@
 """What flytekit's connectors find around their code, over real gRPC."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import flytekit
 import pytest
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
@@ -12,7 +14,9 @@ from connector_core import Phase
 from connector_core.literals import to_python_map
 from connector_core.operations import Kind
 from connector_core.plugins import PluginSource
+from connector_core.secrets import SecretSource, use_source
 from connector_core.testing import RunningServer, running_server
+from connector_plugin_flytekit.context import enter_own_context
 
 MODULE = "their_connectors"
 
@@ -69,6 +73,19 @@ async def test_secrets_come_from_where_the_settings_say(
     ):
         async with running_server(plugins=[MODULE, bridge], settings={"secrets": secrets}) as host:
             assert outputs(await host.execute("their_secrets")) == {"secret": expected}
+
+
+def test_secrets_are_known_to_the_host_which_keeps_them_out_of_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_FSEC_STORE_KEY", "hush-hush\n")
+    source = SecretSource()
+
+    def call() -> Any:
+        use_source(source)
+        enter_own_context()
+        return flytekit.current_context().secrets.get("store", "key")
+
+    assert contextvars.copy_context().run(call) == "hush-hush"
+    assert source.handed_out == {"hush-hush"}
 
 
 async def test_a_sync_connector_answers_what_it_is_asked(host: RunningServer) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from flytekit.configuration import SecretsConfig
@@ -15,10 +16,8 @@ def enter_own_context() -> None:
     """Begin a call: the host gives each a `contextvars.Context` of its own, but copies share flytekit's one list in it."""
     base = default_context()
     parameters = base.execution_state.user_space_params
-    own = object.__new__(
-        type(parameters)
-    )  # its __getattr__ keeps `copy` from making one, and its builder looks for files
-    vars(own).update(vars(parameters), _decks=[], _secrets_manager=_secrets_manager(current_source()))
+    own = object.__new__(type(parameters))  # `copy` is at a loss with its __getattr__, and its builder makes a folder
+    vars(own).update(vars(parameters), _decks=[], _secrets_manager=HostSecrets(current_source()))
     state = copy.copy(base.execution_state)  # `with_params` makes a folder
     state.user_space_params = own
     flyte_context_Var.set([base.with_execution_state(state).build()])
@@ -32,14 +31,27 @@ def default_context() -> Any:
     return flyte_context_Var.get()[0]
 
 
+class HostSecrets(SecretsManager):  # type: ignore[misc] # flytekit's classes are not typed
+    """flytekit's secrets, which the host keeps out of its log as it does its own."""
+
+    def __init__(self, source: SecretSource) -> None:
+        super().__init__(_secrets_config(source.env_prefix, source.folder))
+        self._source = source
+
+    def get(self, *wanted: Any, **more: Any) -> Any:
+        """Return a secret, as flytekit finds it."""
+        secret = super().get(*wanted, **more)
+        if text := secret.decode(errors="ignore") if isinstance(secret, bytes) else secret:
+            self._source.note(text)
+        return secret
+
+
 @cache
-def _secrets_manager(source: SecretSource) -> SecretsManager:
+def _secrets_config(env_prefix: str, folder: Path) -> SecretsConfig:
     """Look where flytekit's configuration says, and where the host's settings say something else, there."""
     usual, flytekits = SecretSource(), SecretsConfig.auto()
-    return SecretsManager(
-        SecretsConfig(
-            env_prefix=flytekits.env_prefix if source.env_prefix == usual.env_prefix else source.env_prefix,
-            default_dir=flytekits.default_dir if source.folder == usual.folder else str(source.folder),
-            file_prefix=flytekits.file_prefix,
-        )
+    return SecretsConfig(
+        env_prefix=flytekits.env_prefix if env_prefix == usual.env_prefix else env_prefix,
+        default_dir=flytekits.default_dir if folder == usual.folder else str(folder),
+        file_prefix=flytekits.file_prefix,
     )
