@@ -3,18 +3,8 @@
 import pytest
 
 from tests.benchmarks.figures import Results
-from tests.benchmarks.scaling import (
-    PAGE,
-    RESULTS,
-    Engine,
-    Hosts,
-    asks_backend,
-    figures,
-    fill,
-    reached,
-    replicas,
-    simulate,
-)
+from tests.benchmarks.model import Engine, Hosts, asks_backend, reached, replicas, simulate
+from tests.benchmarks.scaling import PAGE, RESULTS, figures, fill
 
 
 def test_the_page_shows_what_follows_from_the_measured_costs() -> None:
