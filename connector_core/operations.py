@@ -25,7 +25,7 @@ from connector_core.errors import (
 )
 from connector_core.literals import to_literal_map
 from connector_core.logs import cut_page
-from connector_core.resource import LogPage, Phase, Resource, ResourceMeta
+from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, ResourceMeta
 
 _CREATE = (
     "task_template",
@@ -86,11 +86,11 @@ class Operation:
 
     def arguments(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Choose what the method asked for, working out what was deferred."""
-        return {
-            name: value.work_out() if isinstance(value, Deferred) else value
-            for name, value in offered.items()
-            if name in self.wanted
-        }
+        chosen = {name: offered[name] for name in self.wanted if name in offered}
+        for name, value in chosen.items():
+            if isinstance(value, Deferred):
+                chosen[name] = value.work_out()
+        return chosen
 
 
 def inspect_operations(connector: ConnectorBase) -> dict[str, Operation]:
@@ -174,9 +174,11 @@ def encode_answer(operation: str, answer: Any, offered: Mapping[str, Any]) -> An
     Raises:
         IllegalAnswerError: the answer is none.
     """
-    if operation in {"get", "do"}:
+    if operation == "get":
+        return _encode_resource(answer, offered.get("task_template"))
+    if operation == "do":
         resource = _encode_resource(answer, offered.get("task_template"))
-        if operation == "do" and not Phase(resource.phase).is_terminal:
+        if int(resource.phase) not in TERMINAL_PHASES:
             raise IllegalAnswerError(
                 f"do() returned {Phase(resource.phase).name}, but nothing asks again: return a last word"
             )
@@ -205,7 +207,8 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
     if isinstance(answer, agent_pb2.Resource):
         return answer  # of a bridge, which has another kind of connector's own conversion
     encoded = agent_pb2.Resource(phase=phase.value, message=_valid(answer.message))
-    encoded.log_links.extend(link.to_flyte() for link in answer.log_links)
+    if answer.log_links:
+        encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
     if answer.outputs is not None:
         encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
     if answer.custom_info is not None:

@@ -1,6 +1,5 @@
 """What a connector answers: the handle of a job, its state and its log lines."""
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -37,10 +36,11 @@ class Phase(IntEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether a job in this phase stays in it."""
-        return self in _TERMINAL
+        return self in TERMINAL_PHASES
 
 
-_TERMINAL = frozenset({Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase.RETRYABLE_FAILED})
+TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase.RETRYABLE_FAILED})
+"""The phases that are a job's last; their plain numbers are in it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,17 @@ class ResourceMeta:
 
 
 def _read(meta_type: type[MetaT], data: bytes) -> MetaT:
-    from pydantic import ValidationError
-
     unhashable: Any = meta_type  # mypy takes classes of unhashable instances for unhashable
     adapter: TypeAdapter[MetaT] = _adapter(unhashable)
-    with contextlib.suppress(ValidationError):
+    try:
         return adapter.validate_json(data, strict=True)
+    except ValueError:  # pydantic's ValidationError is one; importing it would cost each call of this
+        return _read_patiently(meta_type, adapter, data)
+
+
+def _read_patiently(meta_type: type[MetaT], adapter: "TypeAdapter[MetaT]", data: bytes) -> MetaT:
+    from pydantic import ValidationError
+
     try:
         return adapter.validate_json(_without_default_nulls(meta_type, data), strict=True)
     except ValidationError as error:

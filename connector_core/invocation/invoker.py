@@ -97,7 +97,7 @@ class Invoker:
         Raises:
             ConnectorError: naming plugin and operation, whatever the plugin raised.
         """
-        if name not in LIFECYCLE:
+        if self._held and name not in LIFECYCLE:
             self._refuse_held(connector)
         operation = connector.operation(name)
         place = self._place(connector)
@@ -105,10 +105,12 @@ class Invoker:
         with self._span(place, operation) as span:
             if place.limits.in_place and not operation.kind.is_blocking:
                 use_source(self._secrets)
-                work = partial(_call_async, operation, arguments)
-                return await run_in_place(
-                    place, operation, work if span is None else partial(run_within, span, work), end
+                work = (
+                    _call_async(operation, arguments)
+                    if span is None
+                    else run_within(span, partial(_call_async, operation, arguments))
                 )
+                return await run_in_place(place, operation, work, end)
             return await self._run(place, operation, self._runner(place, operation, arguments, span), end)
 
     async def stream(

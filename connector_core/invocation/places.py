@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from connector_core.calls import CODE, REQUEST, Subject
@@ -82,7 +84,7 @@ class Place:
         return context
 
 
-async def run_in_place(place: Place, operation: Operation, work: Callable[[], Awaitable[Any]], end: float) -> Any:
+async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, Any, Any], end: float) -> Any:
     """Run async code on the loop that serves, for a plugin that the operator vouches for.
 
     Args:
@@ -94,17 +96,25 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
     Raises:
         ConnectorError: naming plugin and operation, whatever the code raised.
     """
-    place.enter(operation)
+    try:
+        place.enter(operation)
+    except CapacityExceededError:
+        work.close()
+        raise
     token, code = POOL_OF_CALL.set(place.pool), CODE.set(place.subject(operation))
-    deadline = asyncio.timeout_at(end)
+    deadline = None
     task = asyncio.current_task()
     if task is not None:  # it is the host's own, but whoever looks for the culprit of a stall wants another name
         task.set_name(place.task_name(operation))
     try:
-        async with deadline:
-            return await work()
+        try:
+            first_wait = work.send(None)
+        except StopIteration as ended:  # it had to wait for nothing, as cached answers do: no timer was needed
+            return ended.value
+        async with asyncio.timeout_at(end) as deadline:
+            return await _rest(work, first_wait)
     except BaseException as error:
-        if isinstance(error, TimeoutError) and deadline.expired():
+        if isinstance(error, TimeoutError) and deadline is not None and deadline.expired():
             raise too_late(place.connector, operation) from None
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
@@ -114,3 +124,19 @@ async def run_in_place(place: Place, operation: Operation, work: Callable[[], Aw
         POOL_OF_CALL.reset(token)
         CODE.reset(code)
         place.leave(operation)
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that has run up to its first wait, as `await` would from the beginning."""
+    while True:
+        try:
+            woken_with = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - it is the coroutine's, whatever it is
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, woken_with)
+        try:
+            waits_for = step()
+        except StopIteration as ended:
+            return ended.value

@@ -28,6 +28,7 @@ from connector_core.errors import (
 )
 from connector_core.invocation import Invoker
 from connector_core.jobs.arguments import job_arguments
+from connector_core.jobs.asking import Asking
 from connector_core.jobs.batches import Batches
 from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
@@ -79,7 +80,7 @@ class Polls:
         self._options = options
         self._limit_of = limit_of
         self._clock = clock
-        self._asking: dict[bytes, asyncio.Future[agent_pb2.Resource]] = {}
+        self._asking: dict[bytes, Asking] = {}
         self._recent = RecentAnswers()
         self._batches = Batches(invoker, options.batch_window, options.batch_size)
 
@@ -98,35 +99,33 @@ class Polls:
         while (asking := self._asking.get(job)) is not None:
             if (answer := await self._join(asking, job, end)) is not None:
                 return answer
-        asking = self._asking[job] = asyncio.get_running_loop().create_future()
+        asking = self._asking[job] = Asking()
         try:
             resource = await self._ask(connector, job, resource_meta, arguments, end)
         except ConnectorError as error:
-            asking.set_exception(error)
-            asking.exception()  # it may be that nobody else waits
+            asking.failed(error)
             raise
         else:
-            asking.set_result(resource)
+            asking.answered(resource)
         finally:
-            asking.cancel()  # without effect where there is an outcome; else the next in line asks
+            asking.give_up()  # without effect where there is an outcome; else the next in line asks
             del self._asking[job]
-        self._recent.keep(job, resource, connector.min_poll_interval)
+        if connector.min_poll_interval:
+            self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
     async def close(self) -> None:
         """Give up what is being asked for."""
         await self._batches.close()
 
-    async def _join(
-        self, asking: "asyncio.Future[agent_pb2.Resource]", job: bytes, end: float
-    ) -> agent_pb2.Resource | None:
+    async def _join(self, asking: Asking, job: bytes, end: float) -> agent_pb2.Resource | None:
         """Wait for the call that asks already; return `None` if its caller has gone and it was given up."""
-        await asyncio.wait([asking], timeout=max(0.0, end - time.monotonic()))
-        if asking.cancelled():
+        outcome = asking.outcome
+        await asyncio.wait([outcome], timeout=max(0.0, end - time.monotonic()))
+        if outcome.cancelled():
             return None
-        if asking.done():
-            answer: agent_pb2.Resource = asking.result()
-            return answer
+        if outcome.done():
+            return outcome.result()
         late = DeadlineExceededError("another call is asking for this job, and was not answered in time")
         return _last_known((await self._look_up(job)).record, late)
 
@@ -137,7 +136,10 @@ class Polls:
         if known.record.resource is not None:
             return agent_pb2.Resource.FromString(known.record.resource)
         try:
-            resource = await self._ask_until(connector, resource_meta, arguments, end)
+            try:
+                resource = await self._ask_once(connector, resource_meta, arguments, end)
+            except TransientError as error:
+                resource = await self._ask_again(error, connector, resource_meta, arguments, end)
         except (InvalidRequestError, UnsupportedOperationError, IllegalAnswerError):
             raise
         except PermanentError as error:
@@ -146,19 +148,19 @@ class Polls:
             return await self._ride_out(job, known, error)
         return await self._learnt(connector, job, known, fit(resource, self._options.max_answer_bytes))
 
-    async def _ask_until(
-        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], end: float
+    async def _ask_again(
+        self,
+        first: TransientError,
+        connector: RegisteredConnector,
+        resource_meta: bytes,
+        arguments: Mapping[str, Any],
+        end: float,
     ) -> agent_pb2.Resource:
-        try:
-            return await self._ask_once(connector, resource_meta, arguments, end)
-        except IllegalAnswerError:
-            raise
-        except TransientError as error:
-            from connector_core.jobs.retrying import pause_after, try_until
+        from connector_core.jobs.retrying import pause_after, try_until
 
-            first, pause = error, pause_after(error)
-            if time.monotonic() + pause >= end:
-                raise
+        pause = pause_after(first)
+        if isinstance(first, IllegalAnswerError) or time.monotonic() + pause >= end:
+            raise first
         await asyncio.sleep(pause)
         try:
             return await try_until(end, lambda: self._ask_once(connector, resource_meta, arguments, end))

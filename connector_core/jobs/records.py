@@ -3,9 +3,12 @@
 import base64
 import json
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
 
-from connector_core.resource import Phase
+from connector_core.resource import TERMINAL_PHASES
+
+_SHORT = 64
+"""Bytes of a record without a resource; those of all jobs that run well are the same, and are read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +24,26 @@ class JobRecord:
         resource = None if self.resource is None else base64.b64encode(self.resource).decode()
         return json.dumps([self.phase, self.failures, self.failing_since, resource]).encode()
 
-    @classmethod
-    def decode(cls, data: bytes | None) -> Self:
+    @staticmethod
+    def decode(data: bytes | None) -> "JobRecord":
         if data is None:
-            return cls()
-        phase, failures, since, resource = json.loads(data.decode())  # bytes would have their encoding guessed
-        return cls(phase, failures, since, None if resource is None else base64.b64decode(resource))
+            return _NOTHING
+        return _decode_short(data) if len(data) <= _SHORT else _decode(data)
 
     @property
     def is_terminal(self) -> bool:
-        return self.phase is not None and Phase(self.phase).is_terminal
+        return self.phase in TERMINAL_PHASES
+
+
+_NOTHING = JobRecord()
+
+
+def _decode(data: bytes) -> JobRecord:
+    phase, failures, since, resource = json.loads(data.decode())  # bytes would have their encoding guessed
+    return JobRecord(phase, failures, since, None if resource is None else base64.b64decode(resource))
+
+
+_decode_short = lru_cache(1024)(_decode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from connector_core.metrics import (
     NO_TASK_TYPE,
     UNKNOWN_TASK_TYPE,
     Metrics,
-    RequestInstruments,
     create_operation,
     delete_operation,
     do_operation,
@@ -64,6 +63,7 @@ class Request:
         "_listeners",
         "_metrics",
         "_operation",
+        "_tally",
         "_task_type",
     )
 
@@ -78,7 +78,8 @@ class Request:
         self._failure: ConnectorError | None = None
         self._is_answered = False
         self._execution = ""
-        metrics.request(task_type, operation).in_flight.inc()
+        self._tally = metrics.requests.of(task_type, operation)
+        self._tally.in_flight += 1
 
     def find(
         self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = ""
@@ -96,10 +97,11 @@ class Request:
         """
         self._execution = execution
         connector = registry.lookup(task_type, version)
-        self._metrics.request(self._task_type, self._operation).in_flight.dec()
+        self._tally.in_flight -= 1
         self._task_type = task_type
         self._connector = connector
-        self._metrics.request(task_type, self._operation).in_flight.inc()
+        self._tally = self._metrics.requests.of(task_type, self._operation)
+        self._tally.in_flight += 1
         REQUEST.set(Subject(connector.plugin.name, connector.name, self._operation, task_type, execution))
         return connector
 
@@ -111,7 +113,7 @@ class Request:
 
     def count_input(self, size: int) -> None:
         """Count the bytes of a task's inputs."""
-        self._metrics.input_size(self._task_type).observe(size)
+        self._metrics.requests.input_size(self._task_type).observe(size)
 
     def answered_failure(self, error: ConnectorError) -> None:
         """The answer is OK on the wire, but stands for this failure, and counts as one."""
@@ -124,11 +126,11 @@ class Request:
     def succeeded(self) -> None:
         """The answer is on its way."""
         if self._failure is None:
-            self._ended("OK").success.inc()
+            self._ended("OK")
             return
         reference = secrets.token_hex(6)
         status = status_of(self._failure, reference)
-        self._failed(status.code.name, reference, self._failure, status.details)
+        self._ended(status.code.name, reference, self._failure, status.details)
 
     def cut_short(self) -> None:
         """The client has gone, by its deadline or on its own account."""
@@ -136,7 +138,7 @@ class Request:
             self.succeeded()
             return
         left = self.timeout
-        self._failed("DEADLINE_EXCEEDED" if left is not None and left <= _CLOCKS_APART else "CANCELLED")
+        self._ended("DEADLINE_EXCEEDED" if left is not None and left <= _CLOCKS_APART else "CANCELLED")
 
     async def cancelled(self) -> None:
         """As `cut_short`, or code that ran in place has cancelled its own task: then the client is there, and is told."""
@@ -148,21 +150,13 @@ class Request:
         """Answer with the status of `error`; the traceback stays in the log."""
         reference = secrets.token_hex(6)
         status = status_of(error, reference)
-        self._failed(status.code.name, reference, error, status.details)
+        self._ended(status.code.name, reference, error, status.details)
         await self._context.abort(*status)
         raise AssertionError("abort() raises")
 
-    def _failed(self, code: str, reference: str = "", error: Exception | None = None, details: str = "") -> None:
-        self._ended(code, reference, error, details)
-        self._metrics.failure(self._task_type, self._operation, code).inc()
-
-    def _ended(
-        self, code: str, reference: str = "", error: Exception | None = None, details: str = ""
-    ) -> RequestInstruments:
-        instruments = self._metrics.request(self._task_type, self._operation)
-        instruments.in_flight.dec()
+    def _ended(self, code: str, reference: str = "", error: Exception | None = None, details: str = "") -> None:
         seconds = time.perf_counter() - self._began
-        instruments.latency.observe(seconds)
+        self._tally.ended(code, seconds)
         level = self._level(code, error)
         is_logged = _log.isEnabledFor(level)
         if is_logged or self._listeners:
@@ -171,7 +165,6 @@ class Request:
                 _write_line(level, record, error, details)
             for listener in self._listeners:
                 listener(record)
-        return instruments
 
     def _level(self, code: str, error: Exception | None) -> int:
         if code == "OK":

@@ -1,0 +1,36 @@
+"""The instruments of one host, in a Prometheus registry of its own."""
+
+from connector_core.metrics.instruments import (
+    NO_TASK_TYPE,
+    UNKNOWN_TASK_TYPE,
+    Metrics,
+    core_version,
+    create_operation,
+    delete_operation,
+    do_operation,
+    get_agent_operation,
+    get_logs_operation,
+    get_metrics_operation,
+    get_operation,
+    list_agents_operation,
+    metric_prefix,
+)
+from connector_core.metrics.tallies import Distribution, RequestTally
+
+__all__ = [
+    "NO_TASK_TYPE",
+    "UNKNOWN_TASK_TYPE",
+    "Distribution",
+    "Metrics",
+    "RequestTally",
+    "core_version",
+    "create_operation",
+    "delete_operation",
+    "do_operation",
+    "get_agent_operation",
+    "get_logs_operation",
+    "get_metrics_operation",
+    "get_operation",
+    "list_agents_operation",
+    "metric_prefix",
+]
