@@ -101,7 +101,7 @@ class ConnectorRegistry:
     """The connectors of one host; an instance, never a global."""
 
     def __init__(self) -> None:
-        self._by_category: dict[TaskCategory, RegisteredConnector] = {}
+        self._by_category: dict[tuple[str, int], RegisteredConnector] = {}
         self._by_name: dict[str, RegisteredConnector] = {}
 
     def register(
@@ -131,7 +131,7 @@ class ConnectorRegistry:
             NotRegisteredError: nothing does; the message has near names and all that is served.
         """
         try:
-            return self._by_category[TaskCategory(task_type_name, task_type_version)]
+            return self._by_category[task_type_name, task_type_version]
         except KeyError:
             wanted = str(TaskCategory(task_type_name, task_type_version))
             raise NotRegisteredError(

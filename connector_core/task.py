@@ -3,7 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 
@@ -12,8 +12,7 @@ _EARLIER_ATTEMPTS = 20
 _CATEGORY = re.compile(r"(?P<name>[^\s@]+)(?:@(?P<version>[0-9]+))?")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class TaskCategory:
+class TaskCategory(NamedTuple):
     """A task type's name and version: what the engine routes by."""
 
     name: str
