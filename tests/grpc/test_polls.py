@@ -259,7 +259,7 @@ async def test_a_budget_of_nothing_lets_the_first_error_out() -> None:
     [
         (None, "returned nothing, not a Resource"),
         ("RUNNING", "returned a str, not a Resource"),
-        (agent_pb2.Resource(), "not a Resource"),
+        (agent_pb2.Resource(), "in phase 0, which is none of QUEUED"),
         (Resource(cast("Phase", 0)), "in phase 0, which is none of QUEUED"),
         (Resource(cast("Phase", "RUNNING")), "in phase 'RUNNING'"),
         (Resource(cast("Phase", None)), "in phase None"),
