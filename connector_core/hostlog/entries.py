@@ -6,10 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from connector_core.calls import Subject, current_subject
-from connector_core.hostlog.redaction import without_secrets
-
-MAX_TEXT = 64 * 1024
-"""Letters of one line's message; plugins log whole answers of backends."""
+from connector_core.hostlog.redaction import cut, without_secrets
 
 _OF_ANY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OF_STRUCTLOG = frozenset({"_logger", "_name", "_record", "_from_structlog"})
@@ -67,7 +64,7 @@ def entry_of(record: logging.LogRecord, more: Mapping[str, str]) -> Entry:
         created=record.created,
         level=record.levelno,
         logger=record.name,
-        event=event if len(event) <= MAX_TEXT else f"{event[:MAX_TEXT]}... (cut here)",
+        event=cut(event),
         subject=current_subject(),
         fields={**more, **without_secrets(fields)} if fields else more,
         exc_info=error,

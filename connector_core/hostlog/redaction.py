@@ -18,21 +18,24 @@ _RESOURCE_META = "resource_meta"
 _KNOWN_KEYS = frozenset({"idempotency_key"})
 """Names with such a word that hold no secret."""
 
+MAX_TEXT = 64 * 1024
 _MAX_DEPTH = 8
 _MAX_ITEMS = 200
 _SHORTEST_SECRET = 6
 """Shorter ones are words that also mean something else; hiding them would say what they are."""
 
+# What stands before a name, such as `access_` of `access_token`, is left out: looking for its beginning would take time that
+# grows with the square of a text's length, and `re` lets no other thread run meanwhile.
 _NAMED = (
-    r"(?:[\w.\-]*(?:token|passw(?:or)?d|passphrase|secret|api[_\-]?key|access[_\-]?key|private[_\-]?key|credentials?|pwd)"
-    r"|authorization|(?:set-)?cookie|resource_meta)"
+    r"(?:token|passw(?:or)?d|passphrase|secret|api[_\-]?key|access[_\-]?key|private[_\-]?key|credentials?|pwd"
+    r"|authorization|cookie|resource_meta)"
 )
 _IN_TEXT = re.compile(
-    rf"""(?P<name>\b{_NAMED}["']?\s*(?:=|(?<=["'])\s*:)\s*|\b(?:authorization|password)\s*:\s*)"""
-    r"""(?P<value>b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s"',;&)}\]]+)""",
+    rf"""(?P<name>{_NAMED}["']?\s{{0,8}}(?:=|(?<=["'])\s{{0,8}}:)\s{{0,8}}|\b(?:authorization|password)\s{{0,8}}:\s{{0,8}})"""
+    r"""(?P<value>b?"(?:[^"\\]|\\.)*(?:"|$)|b?'(?:[^'\\]|\\.)*(?:'|$)|(?:(?:bearer|basic|token)\s+)?[^\s"',;&)}\]]+)""",
     re.IGNORECASE,
 )
-_IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
+_IN_URL = re.compile(r"(?P<user>://[^\s/:@]{0,200}:)[^\s/@]{1,2000}(?=@)")
 
 
 def is_secret(name: str, value: object) -> bool:
@@ -54,7 +57,9 @@ def without_secrets(value: Any, *, keeps_others: bool = False, depth: int = 0) -
     """
     if isinstance(value, ResourceMeta):
         return HIDDEN
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return cut(value)
+    if value is None or isinstance(value, int | float):
         return value
     if depth >= _MAX_DEPTH:
         return "..."
@@ -69,6 +74,11 @@ def without_secrets(value: Any, *, keeps_others: bool = False, depth: int = 0) -
         copied = [without_secrets(one, keeps_others=keeps_others, depth=depth + 1) for one in _first(value)]
         return tuple(copied) if isinstance(value, tuple) else copied
     return value if keeps_others else _printed(value)
+
+
+def cut(text: str) -> str:
+    """Cut a text to what a log takes of one: plugins log whole answers of backends."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... (cut here)"
 
 
 def _key(name: object) -> Any:
@@ -112,7 +122,7 @@ class Scrubber:
         if (pattern := self._known_pattern()) is not None:
             text = pattern.sub(HIDDEN, text)
         text = _IN_TEXT.sub(_hide_value, text)
-        return _IN_URL.sub(rf"\g<scheme>{HIDDEN}", text) if "://" in text else text
+        return _IN_URL.sub(rf"\g<user>{HIDDEN}", text) if "://" in text else text
 
     def _known_pattern(self) -> "re.Pattern[str] | None":
         known = frozenset(self._known())

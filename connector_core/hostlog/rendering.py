@@ -9,7 +9,7 @@ from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.processors import JSONRenderer
 
 from connector_core.hostlog.entries import Entry
-from connector_core.hostlog.redaction import Scrubber
+from connector_core.hostlog.redaction import Scrubber, cut
 
 CALLS = "connector_core.calls"
 _OWN = "connector_core"
@@ -118,4 +118,4 @@ def _behind(entry: Entry) -> str:
             parts.insert(0, "".join(traceback.format_exception(error)).rstrip())
         except BaseException as trouble:  # noqa: BLE001 - the log's thread must outlive it
             parts.insert(0, f"{type(error).__name__} (its traceback cannot be printed: {type(trouble).__name__})")
-    return "\n".join(parts)
+    return cut("\n".join(parts))

@@ -76,6 +76,7 @@ class TestSecretsInTexts:
             ("?access_token=abc&limit=5", f"?access_token={HIDDEN}&limit=5"),
             ("{'password': 'a b c', 'n': 1}", f"{{'password': '{HIDDEN}', 'n': 1}}"),
             ('{"api_key": "abc", "n": 1}', f'{{"api_key": "{HIDDEN}", "n": 1}}'),
+            ("token='abc and no end", f"token={HIDDEN}"),
             ("Authorization: Bearer abc.def", f"Authorization: {HIDDEN}"),
             ("postgres://me:abc@db:5432/x", f"postgres://me:{HIDDEN}@db:5432/x"),
             ("resource_meta=b'abc'", f"resource_meta='{HIDDEN}'"),
@@ -90,6 +91,17 @@ class TestSecretsInTexts:
     )
     def test_words_alone_are_no_secrets(self, text: str) -> None:
         assert scrub(text) == text
+
+    def test_of_any_length_and_shape_are_looked_for_in_no_time(self) -> None:
+        """With an expression that goes back and forth, the first of these takes minutes, in which no other thread runs."""
+        for text in (
+            "a-" * 100_000,
+            "token" * 40_000,
+            "://a:" * 40_000,
+            "token='" * 30_000,
+            "token='" + "\\" * 200_000,
+        ):
+            assert "abc" not in scrub(text + " token=abc")
 
     def test_that_are_known_are_hidden_wherever_they_stand(self) -> None:
         assert scrub("a hunter22 hunter222", "hunter22", "hunter222") == f"a {HIDDEN} {HIDDEN}"
@@ -223,6 +235,14 @@ class TestLogging:
             await eventually(lambda: other.isEnabledFor(logging.INFO))
             other.info("heard")
         assert [line["event"] for line in self.lines(stream)] == ["heard"]
+
+    def test_long_texts_are_cut(self) -> None:
+        stream = io.StringIO()
+        with HostLog({}, stream=stream):
+            logging.getLogger("x").info("a" * 1_000_000, extra={"answer": ["b" * 1_000_000]})
+        (line,) = self.lines(stream)
+        assert len(line["event"]) < 100_000
+        assert len(line["answer"][0]) < 100_000
 
     def test_lines_carry_what_their_logger_is_named_after(self) -> None:
         stream = io.StringIO()
