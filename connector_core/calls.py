@@ -1,6 +1,7 @@
 """What is known of an RPC, while it runs and once it has ended, and who is told."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -71,3 +72,16 @@ def current_subject() -> Subject | None:
     if code is None or request is None:
         return code or request
     return code._replace(task_type=request.task_type, execution=request.execution)
+
+
+class CallJournal:
+    """Takes records from the serving loop to another thread; what nobody takes in time is dropped, the oldest first."""
+
+    def __init__(self, room: int = 50_000) -> None:
+        self._records: deque[CallRecord] = deque(maxlen=room)
+        self.note: CallListener = self._records.append
+
+    def take(self) -> Iterator[CallRecord]:
+        """Yield what has been noted and not been taken yet, the oldest first."""
+        while self._records:
+            yield self._records.popleft()

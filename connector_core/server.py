@@ -6,7 +6,8 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,18 @@ import grpc.aio
 from flyteidl.service import agent_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from connector_core.calls import CallJournal, CallListener
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
-from connector_core.http import GatewayOptions, HttpFace, HttpServer, ServedCalls, reasons_not_ready
+from connector_core.hostlog.redaction import Scrubber
+from connector_core.http import (
+    ConsoleSource,
+    GatewayOptions,
+    HostState,
+    HttpFace,
+    HttpServer,
+    ServedCalls,
+    reasons_not_ready,
+)
 from connector_core.invocation import CallLimits, Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
@@ -107,10 +118,11 @@ class ConnectorServer:
         self.port = settings.port
         self.http_port = settings.http_port
         self.tracing = _open_tracing() if settings.traces == "otlp" else None
+        self._secrets = secrets or settings.secrets.source()
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
-            secrets=secrets or settings.secrets.source(),
+            secrets=self._secrets,
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
             trace=self.tracing.begin if self.tracing else None,
@@ -123,6 +135,8 @@ class ConnectorServer:
         self._http: HttpServer | None = None
         self._http_socket = http_socket
         self._gateway = GatewayOptions.of(settings)
+        self._journal = CallJournal() if settings.console else None
+        self._started_at = time.time()
         self._calls: ServedCalls | None = None
         self._is_draining = False
 
@@ -151,7 +165,7 @@ class ConnectorServer:
             raise
         for service in ("", *SERVICE_NAMES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        face = HttpFace(self.metrics.registry, calls, self.not_ready, self._gateway)
+        face = HttpFace(self.metrics.registry, calls, self.not_ready, self._gateway, self._console(), http.stopping)
         http.start(partial(_make_app, face), loop_factory(self.settings.loop))
 
     def not_ready(self) -> list[str]:
@@ -188,7 +202,7 @@ class ConnectorServer:
     async def _listen(self) -> ServedCalls:
         tracing = self.tracing
         server = grpc.aio.server(options=self._options(), interceptors=tracing.interceptors if tracing else None)
-        recorder = Recorder(self.metrics, *([tracing.describe] if tracing else []))
+        recorder = Recorder(self.metrics, *self._listeners())
         services = {
             "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, recorder),
             "SyncAgentService": SyncConnectorService(self.registry, self._jobs, recorder),
@@ -202,6 +216,32 @@ class ConnectorServer:
         self._grpc = server
         self._calls = ServedCalls(services)
         return self._calls
+
+    def _listeners(self) -> Iterable[CallListener]:
+        """Who is told of calls that have ended."""
+        if self.tracing is not None:
+            yield self.tracing.describe
+        if self._journal is not None:
+            yield self._journal.note
+
+    def _console(self) -> ConsoleSource | None:
+        if self._journal is None:
+            return None
+        return ConsoleSource(
+            plugins=self.plugins,
+            registry=self.registry,
+            journal=self._journal,
+            state=self._state,
+            scrub=Scrubber(lambda: self._secrets.handed_out).scrub,
+            hosts=self._gateway.hosts,
+            recent_calls=self.settings.recent_calls,
+            stall_seconds=self.settings.stall_seconds,
+            started_at=self._started_at,
+        )
+
+    def _state(self) -> HostState:
+        not_started = {(one.plugin.name, one.name): str(error) for one, error in self.not_started.items()}
+        return HostState(self.not_ready(), not_started, self._is_draining)
 
     def _bind(self, server: grpc.aio.Server) -> int:
         host, port = self.settings.host, self.settings.port

@@ -35,11 +35,11 @@ class TaskCategory(NamedTuple):
 
 
 def describe_execution(task_execution: TaskExecutionIdentifier) -> str:
-    """Name a task execution in one word for logs: `project/domain/execution/node/attempt`."""
+    """Name a task execution in one word for logs: `project/domain/execution/node/attempt`; nothing, where it has no name."""
     node = task_execution.node_execution_id
     workflow = node.execution_id
-    parts = (workflow.project, workflow.domain, workflow.name, node.node_id, str(task_execution.retry_attempt))
-    return "/".join(parts)
+    parts = (workflow.project, workflow.domain, workflow.name, node.node_id)
+    return "/".join((*parts, str(task_execution.retry_attempt))) if any(parts) else ""
 
 
 def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str) -> str:

@@ -88,6 +88,8 @@ def serve(
     host: Annotated[str | None, setting("host")] = None,
     port: Annotated[int | None, setting("port")] = None,
     http_port: Annotated[int | None, setting("http_port", "--http-port", "--prometheus-port")] = None,
+    console: Annotated[bool | None, setting("console", "--console/--no-console")] = None,
+    recent_calls: Annotated[int | None, setting("recent_calls")] = None,
     gateway: Annotated[str | None, setting("gateway", metavar="metadata|tasks")] = None,
     gateway_token_file: Annotated[Path | None, setting("gateway_token_file")] = None,
     gateway_hosts: Annotated[list[str] | None, setting("gateway_hosts")] = None,

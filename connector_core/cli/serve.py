@@ -64,10 +64,12 @@ def _announce(server: ConnectorServer) -> None:
     host = server.settings.host
     print(f"gRPC serves on {_address(host, server.port)}: {_who(host)}.")
     print(f"Jobs: {server.memory.guarantees}.")
+    where = f"http://{_address(host, server.http_port)}"
+    if server.settings.console:
+        print(f"The console is at {where}/ (--no-console turns it off).")
     if server.settings.gateway == "tasks":
-        where = f"http://{_address(host, server.http_port)}"
         print(f"Tasks can be run as JSON ({where}/openapi.json) with a token of {server.settings.gateway_token_file}.")
-    print(f"Metrics are at http://{_address(host, server.http_port)}/metrics.", flush=True)
+    print(f"Metrics are at {where}/metrics.", flush=True)
 
 
 def _address(host: str, port: int) -> str:

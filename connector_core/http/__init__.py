@@ -1,11 +1,19 @@
-"""The HTTP face: metrics, health and the protocol as JSON.
+"""The HTTP face: metrics, health, the protocol as JSON, and a console for people.
 
 What is imported from here is light. Starlette and uvicorn are imported in the thread that serves HTTP, once gRPC serves.
 """
 
 from connector_core.http.calls import ServedCalls
-from connector_core.http.face import GatewayOptions, HttpFace
+from connector_core.http.face import ConsoleSource, GatewayOptions, HostState, HttpFace
 from connector_core.http.listening import HttpServer
 from connector_core.http.readiness import reasons_not_ready
 
-__all__ = ["GatewayOptions", "HttpFace", "HttpServer", "ServedCalls", "reasons_not_ready"]
+__all__ = [
+    "ConsoleSource",
+    "GatewayOptions",
+    "HostState",
+    "HttpFace",
+    "HttpServer",
+    "ServedCalls",
+    "reasons_not_ready",
+]

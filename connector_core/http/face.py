@@ -1,11 +1,15 @@
 """What the HTTP app is made of: values that the server puts together and the app reads."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from connector_core.calls import CallJournal
 from connector_core.http.calls import ServedCalls
+from connector_core.plugins import PluginLoadResult
+from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
 
 
@@ -37,6 +41,48 @@ class GatewayOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class HostState:
+    """How the host is, read on the loop that serves gRPC.
+
+    Attributes:
+        reasons_not_ready: why it should get no calls now.
+        not_started: why connectors have not started (yet), by plugin and name of the connector.
+        is_draining: whether it was asked to stop.
+    """
+
+    reasons_not_ready: Sequence[str]
+    not_started: Mapping[tuple[str, str], str]
+    is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSource:
+    """What the console shows.
+
+    Attributes:
+        plugins: what became of the plugins.
+        registry: what is served.
+        journal: calls that have ended.
+        state: how the host is; it is asked on the loop that serves gRPC.
+        scrub: takes secrets out of what a plugin's code said.
+        hosts: names that may stand in the `Host` header; addresses may in any case.
+        recent_calls: how many calls are kept of each operation, failed ones apart.
+        stall_seconds: from when on a loop counts as late.
+        started_at: when the host was started, in seconds since the epoch.
+    """
+
+    plugins: PluginLoadResult
+    registry: ConnectorRegistry
+    journal: CallJournal
+    state: Callable[[], HostState]
+    scrub: Callable[[str], str]
+    hosts: frozenset[str]
+    recent_calls: int
+    stall_seconds: float
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class HttpFace:
     """All that the HTTP app shows and calls.
 
@@ -45,9 +91,13 @@ class HttpFace:
         calls: the servicers, on the loop that serves gRPC.
         not_ready: why this host should get no calls now; it is asked on the loop that serves gRPC.
         gateway: what is served as JSON.
+        console: what the console shows; `None` where there is none.
+        stopping: is set, in the thread that serves HTTP, when the port closes.
     """
 
     metrics: CollectorRegistry
     calls: ServedCalls
     not_ready: Callable[[], Sequence[str]]
     gateway: GatewayOptions
+    console: ConsoleSource | None
+    stopping: asyncio.Event

@@ -26,6 +26,10 @@ class HttpServer:
         port: the port; 0 takes a free one.
         bound: a socket that listens there already, for this one to use and close.
 
+    Attributes:
+        port: where it listens.
+        stopping: is set, in the thread that serves, when it is time to stop.
+
     Raises:
         AddressInUseError: the port cannot be bound.
     """
@@ -35,7 +39,7 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._asked_to_stop = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     def start(self, make_app: Callable[[], App], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         """Begin to serve in a thread, which imports what that takes; `make_app` is called there."""
@@ -49,7 +53,7 @@ class HttpServer:
             self._socket.close()
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended before
-            self._loop.call_soon_threadsafe(self._asked_to_stop.set)
+            self._loop.call_soon_threadsafe(self.stopping.set)
         self._thread.join(timeout)
         if self._thread.is_alive():
             _log.warning("the thread that serves HTTP did not end within %g s and was left behind", timeout)
@@ -59,7 +63,7 @@ class HttpServer:
             from connector_core.http.serving import serve
 
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(serve(make_app(), self._socket, self._asked_to_stop))
+                runner.run(serve(make_app(), self._socket, self.stopping))
         except BaseException:
             _log.critical("the HTTP port %d is not served: the host has a bug", self.port, exc_info=True)
             raise

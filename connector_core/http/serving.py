@@ -24,7 +24,7 @@ async def serve(app: App, listener: socket.socket, asked_to_stop: asyncio.Event)
         app,
         http="h11",
         ws="none",
-        lifespan="off",
+        lifespan="auto",
         interface="asgi3",
         log_config=None,
         proxy_headers=False,  # nobody's word is taken for where a request comes from

@@ -42,7 +42,15 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 opens the host to the network.")
     port: Port = Field(8000, description="The gRPC port; 0 takes a free one.")
-    http_port: Port = Field(9090, description="The HTTP port: metrics, health, JSON gateway; 0 takes a free one.")
+    http_port: Port = Field(
+        9090, description="The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one."
+    )
+    console: bool = Field(
+        True, description="Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port."
+    )
+    recent_calls: Count = Field(
+        200, description="Calls that the console shows of each operation at the most, failed ones counted apart."
+    )
     gateway: Literal["metadata", "tasks"] = Field(
         "metadata",
         description="What of the protocol is served as JSON on the HTTP port: `metadata`, which connectors there are; "
@@ -54,7 +62,8 @@ class Settings(BaseSettings):
     )
     gateway_hosts: Names = Field(
         (),
-        description="Names that callers of `gateway = tasks` may use for this host, besides localhost and its addresses.",
+        description="Names by which viewers of the console and callers of `gateway = tasks` may call this host, besides "
+        "localhost and its addresses.",
     )
     workers: Count = Field(10, description="Threads for blocking code, for each connector.")
     queue: Annotated[int, Field(ge=0)] = Field(

@@ -64,6 +64,10 @@ def test_an_execution_is_described_in_one_word() -> None:
     assert describe_execution(execution(attempt=2)) == "sales/prod/f00/n0/2"
 
 
+def test_an_execution_without_a_name_is_described_by_nothing() -> None:
+    assert describe_execution(TaskExecutionIdentifier()) == ""
+
+
 def test_the_key_is_32_hexadecimal_digits() -> None:
     assert re.fullmatch("[0-9a-f]{32}", idempotency_key(execution(), "s3://bucket/n0/0"))
 

@@ -1,0 +1,185 @@
+"""The console's routes: the page at `/`, and its events."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from grpc import StatusCode
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from connector_core.http.calls import CallFailed
+from connector_core.http.console.access import HEADERS, policy, reason_to_refuse_events, reason_to_refuse_page
+from connector_core.http.console.gauges import read_gauges
+from connector_core.http.console.observer import Observer
+from connector_core.http.console.recent import ANY, FAILED, OK, OPERATIONS, Filter
+from connector_core.http.console.view import View, view_of
+from connector_core.http.face import ConsoleSource, HostState, HttpFace
+
+if TYPE_CHECKING:
+    from connector_core.http.console.page import Page
+
+_log = logging.getLogger(__name__)
+
+MAX_STREAMS = 32
+"""Pages that are kept up to date at once; others are told to try again, and show what was when they were loaded."""
+
+AT_MOST_SHOWN = 100
+"""Calls on the page; the filter finds others among those that are kept."""
+
+_PATIENCE = 1.0
+_TURNS_BETWEEN_BEATS = 5
+_LONGEST_TEXT = 200
+_CODES = [code.name for code in StatusCode]
+
+
+def make_console(face: HttpFace) -> "Console | None":
+    """Put the console together, where there is one."""
+    return None if face.console is None else Console(face, face.console)
+
+
+class Console:
+    """Serves the page.
+
+    Args:
+        face: the HTTP app's.
+        source: what is shown.
+    """
+
+    def __init__(self, face: HttpFace, source: ConsoleSource) -> None:
+        self._face = face
+        self._source = source
+        self._observer = Observer(source.journal, source.recent_calls, face.stopping)
+        self._streams = 0
+        self._drawing = asyncio.Lock()
+        self._drawn: tuple[int, View, dict[str, str]] | None = None
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """What it answers."""
+        return [
+            Route("/", self._show, middleware=[Middleware(GZipMiddleware)]),
+            Route("/console/events", _Asgi(self._send_events), methods=["GET"]),
+        ]
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Keep up with the calls while the app is served."""
+        observing = asyncio.create_task(self._observer.run())
+        observing.add_done_callback(_report)
+        try:
+            yield
+        finally:
+            observing.cancel()
+            await asyncio.gather(observing, return_exceptions=True)
+
+    @cached_property
+    def _page(self) -> "Page":
+        """Made for the first who looks, as what draws it takes memory: few hosts are looked at."""
+        from connector_core.http.console.page import Page
+
+        return Page(_CODES)
+
+    async def _show(self, request: Request) -> Response:
+        if reason := reason_to_refuse_page(request.headers, self._source.hosts):
+            return PlainTextResponse(reason, 403, HEADERS)
+        self._observer.look()
+        wanted = _filter(request.query_params)
+        view, parts = await self._shared()
+        html = self._page.whole(view, {**parts, "calls": self._calls(wanted)}, wanted)
+        security = {"Content-Security-Policy": policy(self._page.script_hash, self._page.style_hash)}
+        return HTMLResponse(html, headers={**HEADERS, **security})
+
+    async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if reason := reason_to_refuse_events(request.headers, self._source.hosts):
+            await PlainTextResponse(reason, 403, HEADERS)(scope, receive, send)
+            return
+        if self._streams >= MAX_STREAMS:
+            busy = f"{MAX_STREAMS} pages are kept up to date already; close one, or try again.\n"
+            await PlainTextResponse(busy, 503, {**HEADERS, "Retry-After": "10"})(scope, receive, send)
+            return
+        headers = {**HEADERS, "X-Accel-Buffering": "no"}
+        events = StreamingResponse(self._events(_filter(request.query_params)), 200, headers, "text/event-stream")
+        self._streams += 1
+        try:
+            await events(scope, receive, send)
+        finally:
+            self._streams -= 1
+
+    async def _events(self, wanted: Filter) -> AsyncIterator[str]:
+        """Send the parts, and from then on those that have changed, until the port closes."""
+        yield "retry: 1000\n\n"
+        self._observer.look()
+        sent: dict[str, str] = {}
+        quiet = 0
+        goes_on = not self._face.stopping.is_set()
+        while goes_on:
+            _view, shared = await self._shared()
+            parts = {**shared, "calls": self._calls(wanted)}
+            news = {name: html for name, html in parts.items() if sent.get(name) != html}
+            sent, quiet = parts, 0 if news else quiet + 1
+            if news or quiet % _TURNS_BETWEEN_BEATS == 0:
+                yield _event("parts", {"build": self._page.build, "parts": news})
+            goes_on = await self._observer.next_turn()
+        yield _event("end", {})
+
+    async def _shared(self) -> tuple[View, dict[str, str]]:
+        """Return what is the same for all who look, drawn once a turn."""
+        async with self._drawing:
+            if self._drawn is None or self._drawn[0] != self._observer.turns:
+                turn = self._observer.turns
+                gauges, state = read_gauges(self._face.metrics), await self._state()
+                view = view_of(self._source, self._observer, gauges, state)
+                self._drawn = (turn, view, self._page.parts(view))
+            return self._drawn[1:]
+
+    async def _state(self) -> HostState | None:
+        try:
+            return await self._face.calls.ask(self._source.state, _PATIENCE)
+        except (TimeoutError, CallFailed):
+            return None
+
+    def _calls(self, wanted: Filter) -> str:
+        recent = self._observer.recent
+        calls, found = recent.newest(wanted, AT_MOST_SHOWN)
+        return self._page.calls(calls, found, len(recent), wanted)
+
+
+class _Asgi:
+    """A method as an ASGI application: Starlette takes plain functions for ones that return a response."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _filter(query: QueryParams) -> Filter:
+    """Read a filter; what nobody can choose on the page chooses nothing."""
+    operation, status = query.get("operation", ANY), query.get("status", ANY)
+    return Filter(
+        text=query.get("q", "")[:_LONGEST_TEXT],
+        operation=operation if operation in OPERATIONS else ANY,
+        status=status if status in {OK, FAILED, *_CODES} else ANY,
+    )
+
+
+def _event(name: str, value: object) -> str:
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n"
+
+
+def _report(observing: "asyncio.Task[None]") -> None:
+    if not observing.cancelled() and (error := observing.exception()) is not None:
+        _log.critical("the console is not kept up to date any more: the host has a bug", exc_info=error)

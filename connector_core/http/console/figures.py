@@ -1,0 +1,118 @@
+"""Figures of the last minutes: how many calls, how many of them failed, and how long they took."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from connector_core.calls import CallRecord
+from connector_core.metrics import get_logs_operation
+
+SLOT_SECONDS = 5
+SLOTS = 60
+WINDOW_SECONDS = SLOT_SECONDS * SLOTS
+
+# Durations are counted in buckets that grow by a tenth, so that a percentile is right to five percent.
+_SMALLEST = 1e-5
+_GROWTH = math.log(1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The last `WINDOW_SECONDS`, slot by slot from the oldest, and as a whole.
+
+    Attributes:
+        calls: how many ended in each slot.
+        failed: how many of these ended otherwise than OK.
+        p50s: the median of the seconds they took, `None` for a slot without calls.
+        p99s: what 99 of 100 stayed under, the same.
+        p50: the median of the whole window.
+        p99: the same of 99 of 100.
+    """
+
+    calls: Sequence[int]
+    failed: Sequence[int]
+    p50s: Sequence[float | None]
+    p99s: Sequence[float | None]
+    p50: float | None
+    p99: float | None
+
+    @property
+    def total(self) -> int:
+        """All calls."""
+        return sum(self.calls)
+
+    @property
+    def total_failed(self) -> int:
+        """All calls that failed."""
+        return sum(self.failed)
+
+    @property
+    def per_second(self) -> float:
+        """How many calls ended in a second, on average."""
+        return self.total / WINDOW_SECONDS
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What ended within a few seconds."""
+
+    number: int = -1
+    calls: int = 0
+    failed: int = 0
+    durations: Counter[int] = field(default_factory=Counter)
+
+
+class Figures:
+    """Counts calls into slots of a few seconds; old ones are overwritten."""
+
+    def __init__(self) -> None:
+        self._slots = [_Slot() for _ in range(SLOTS)]
+
+    def add(self, record: CallRecord) -> None:
+        """Count a call; following a log lasts as long as the job does, so its time says nothing."""
+        number = int(record.at // SLOT_SECONDS)
+        slot = self._slots[number % SLOTS]
+        if slot.number < number:
+            slot = self._slots[number % SLOTS] = _Slot(number)
+        elif slot.number > number:  # the clock was set back
+            return
+        slot.calls += 1
+        slot.failed += record.code != "OK"
+        if record.operation != get_logs_operation:
+            slot.durations[_bucket(record.seconds)] += 1
+
+    def until(self, now: float) -> Window:
+        """Return the window that ends now."""
+        last = int(now // SLOT_SECONDS)
+        slots = [self._slot(number) for number in range(last - SLOTS + 1, last + 1)]
+        whole: Counter[int] = Counter()
+        for slot in slots:
+            if slot.durations:
+                whole.update(slot.durations)
+        return Window(
+            calls=[slot.calls for slot in slots],
+            failed=[slot.failed for slot in slots],
+            p50s=[_percentile(slot.durations, 0.5) for slot in slots],
+            p99s=[_percentile(slot.durations, 0.99) for slot in slots],
+            p50=_percentile(whole, 0.5),
+            p99=_percentile(whole, 0.99),
+        )
+
+    def _slot(self, number: int) -> _Slot:
+        slot = self._slots[number % SLOTS]
+        return slot if slot.number == number else _Slot()
+
+
+def _bucket(seconds: float) -> int:
+    return math.ceil(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _GROWTH)
+
+
+def _percentile(durations: Counter[int], share: float) -> float | None:
+    """Return what this share of the durations stay under, `None` where there are none."""
+    left = math.ceil(durations.total() * share)
+    for bucket in sorted(durations):
+        left -= durations[bucket]
+        if left <= 0:
+            return _SMALLEST * math.exp((bucket - 0.5) * _GROWTH)
+    return None

@@ -1,0 +1,120 @@
+"""The calls that ended last: bounded, and such that frequent ones do not push out those that somebody looks for."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+
+from connector_core.calls import CallRecord
+from connector_core.metrics import (
+    NO_TASK_TYPE,
+    create_operation,
+    delete_operation,
+    do_operation,
+    get_logs_operation,
+    get_metrics_operation,
+    get_operation,
+)
+
+OPERATIONS = (
+    create_operation,
+    get_operation,
+    delete_operation,
+    do_operation,
+    get_logs_operation,
+    get_metrics_operation,
+)
+
+ANY = ""
+OK = "ok"
+FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which calls somebody wants to see.
+
+    Attributes:
+        text: found, in any case, in task type, connector, plugin, execution, status or reference; all words of it.
+        operation: one of `OPERATIONS`, or any.
+        status: `OK`, `FAILED`, the name of a status code, or any.
+    """
+
+    text: str = ""
+    operation: str = ANY
+    status: str = ANY
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.text.strip() or self.operation or self.status)
+
+    def takes(self, call: CallRecord) -> bool:
+        """Say whether it is one of them."""
+        if self.operation and call.operation != self.operation:
+            return False
+        if self.status and self.status not in {call.code, FAILED if call.code != "OK" else OK}:
+            return False
+        return self._has_text(call)
+
+    def _has_text(self, call: CallRecord) -> bool:
+        if not self.text:
+            return True
+        plugin = call.plugin.name if call.plugin else ""
+        parts = (call.operation, call.task_type, call.connector, plugin, call.execution, call.code, call.reference)
+        where = "\n".join(parts).casefold()
+        return all(word in where for word in self.text.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A call, or the last of several polls of one job that went well.
+
+    Attributes:
+        number: tells it from the others; polls of one job have one number.
+        call: the call.
+        times: how many polls it stands for.
+    """
+
+    number: int
+    call: CallRecord
+    times: int = 1
+
+
+class RecentCalls:
+    """Keeps the last calls of each operation, those that failed apart: a thousand polls leave one failed create in sight.
+
+    Polls of one job that go well are kept as one. What the metadata service answers well is not kept: the engine asks it
+    every few seconds.
+
+    Args:
+        each: how many of each kind are kept.
+    """
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._numbers = count()
+        self._kept: dict[tuple[str, bool], dict[object, Kept]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def add(self, call: CallRecord) -> None:
+        """Keep a call, in place of the oldest of its kind."""
+        is_failed = call.code != "OK"
+        if call.task_type == NO_TASK_TYPE and not is_failed:
+            return
+        kept = self._kept.setdefault((call.operation, is_failed), {})
+        number = next(self._numbers)
+        is_poll = call.operation == get_operation and not is_failed and call.execution
+        key = (call.task_type, call.execution) if is_poll else number
+        before = kept.pop(key, None)
+        kept[key] = Kept(before.number, call, before.times + 1) if before else Kept(number, call)
+        if len(kept) > self._each:
+            del kept[next(iter(kept))]
+
+    def newest(self, wanted: Filter, at_most: int) -> tuple[list[Kept], int]:
+        """Return calls that a filter takes, the newest first, and how many there are."""
+        found = [[one for one in reversed(kept.values()) if wanted.takes(one.call)] for kept in self._kept.values()]
+        merged: Iterator[Kept] = heapq.merge(*found, key=lambda one: one.call.at, reverse=True)
+        return list(islice(merged, at_most)), sum(map(len, found))

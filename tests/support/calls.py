@@ -1,0 +1,26 @@
+"""Records of calls, for what is told of them."""
+
+from typing import Any
+
+from connector_core.calls import CallRecord
+from connector_core.registry import PluginIdentity
+
+NOW = 1_700_000_000.0
+PLUGIN = PluginIdentity("acme", "connector-plugin-acme", "1.0")
+
+
+def call(**changes: Any) -> CallRecord:
+    """Return the record of a call that went well, but for `changes`."""
+    usual: dict[str, Any] = {
+        "at": NOW,
+        "seconds": 0.01,
+        "operation": "create",
+        "task_type": "job",
+        "plugin": PLUGIN,
+        "connector": "Jobs",
+        "execution": "sales/prod/f00/n0/0",
+        "code": "OK",
+        "reference": "",
+        "is_failed_job": False,
+    }
+    return CallRecord(**{**usual, **changes})
