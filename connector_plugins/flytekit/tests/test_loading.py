@@ -185,8 +185,39 @@ class TestModules:
         assert "plugin flytekit saw it register no connector" in failed.reason
 
 
+def in_a_process_of_its_own(code: str, site: Site) -> "subprocess.CompletedProcess[str]":
+    """Run code where nothing has imported flytekit yet."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={"PYTHONPATH": str(site.folder), "HOME": str(site.folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_what_another_plugin_could_not_import_is_served_all_the_same(site: Site) -> None:
+    """A plugin of the host's that imports flytekit fails with any of flytekit's plugins; the bridge comes after it."""
+    site.plugin("bad", "raise RuntimeError('no licence')")
+    site.plugin("good", "ConnectorRegistry.register(Jobs('good_jobs'))")
+    code = """
+        try:
+            import flytekit
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError("flytekit imports one plugin after the other now")
+        from connector_core.plugins import installed_plugins, load_plugins
+        result = load_plugins([one for one in installed_plugins() if one.identity.name == "flytekit"])
+        print(*(str(one) for plugin in result.loaded for entry in plugin.connectors for one in entry.categories))
+        print(*(plugin.identity.name for plugin in result.failed))
+    """
+    result = in_a_process_of_its_own(code, site)
+    assert result.stdout == "sensor webhook good_jobs\nflytekit/bad\n", result.stderr
+
+
 def test_importing_flytekit_leaves_the_process_as_it_was(site: Site) -> None:
-    """In a process of its own, where nothing has imported flytekit yet."""
     site.plugin("noisy", "import logging, signal, sys\nprint('hello')\nsys.excepthook = None\nlogging.basicConfig()\n")
     site.plugin("bad", "raise RuntimeError('no licence')")
     code = """
@@ -205,14 +236,7 @@ def test_importing_flytekit_leaves_the_process_as_it_was(site: Site) -> None:
         logging.getLogger("user_space").warning("another")
         assert log.getvalue() == "flytekit: a word\\nuser_space: another\\n", log.getvalue()
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={"PYTHONPATH": str(site.folder), "HOME": str(site.folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = in_a_process_of_its_own(code, site)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     assert "hello" in result.stderr
