@@ -39,10 +39,11 @@ SETTINGS = """
 allow = ["/bin/echo", "/bin/false"]
 """
 NEEDS_A_CLIENT = "import acme_warehouse_client\n"
-SIZES: dict[str, tuple[Literal["light", "dark"], int, int]] = {
-    "console-light": ("light", 1280, 1010),
-    "console-dark": ("dark", 1280, 1010),
-    "console-phone": ("light", 390, 844),
+PICTURES: dict[str, tuple[Literal["light", "dark"], int, int, str]] = {
+    "console-light": ("light", 1280, 1010, ""),
+    "console-dark": ("dark", 1280, 1010, ""),
+    "console-phone": ("light", 390, 844, ""),
+    "console-calls": ("light", 1280, 640, "#calls"),
 }
 
 _ids = itertools.count(1)
@@ -155,12 +156,12 @@ async def _ignore_status(call: Callable[[], Awaitable[None]]) -> None:
 
 async def take(browser: Browser, url: str, into: Path) -> None:
     """Take all pictures of the page."""
-    for name, (scheme, width, height) in SIZES.items():
+    for name, (scheme, width, height, place) in PICTURES.items():
         is_phone = width < 600
         page = await browser.new_page(
             color_scheme=scheme, viewport={"width": width, "height": height}, device_scale_factor=2 if is_phone else 1
         )
-        await page.goto(url)
+        await page.goto(url + place)
         await page.locator("html[data-link=live]").wait_for()
         await page.screenshot(path=into / f"{name}.png")
         await page.close()
