@@ -81,7 +81,7 @@ def _measure(name: str, environments: Environments, effort: Effort, results: Res
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (5); some parts take fewer")
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long each rate is measured (1.5)")
+    parser.add_argument("--seconds", type=float, default=1.25, help="how long each rate is measured (1.25)")
     parser.add_argument("--quick", action="store_true", help="one short round of everything; the page is left alone")
     parser.add_argument(
         "--fresh", action="store_true", help="make the peers' environments anew, from their newest releases"

@@ -15,7 +15,7 @@ class Effort:
     """How much is measured: rounds, and seconds for each rate."""
 
     rounds: int = 5
-    seconds: float = 1.5
+    seconds: float = 1.25
     is_quick: bool = False
 
     @classmethod

@@ -99,7 +99,7 @@ TABLES: Mapping[str, Table] = {
     "neighbours_blocking": Table(
         "Beside calls that block in threads",
         f"The 99th percentile of other calls while {neighbours.OFFENDERS} CreateTask calls of one connector each block for "
-        "five seconds in a plain `def` (flyte 2: in its `async def`). A probe that waits ten seconds is given up; those were "
+        "five seconds in a plain `def` (flyte 2: in its `async def`). A probe that waits six seconds is given up; those were "
         "not answered at all.",
         _NEIGHBOURS,
         plot="neighbours",
@@ -124,7 +124,7 @@ TABLES: Mapping[str, Table] = {
             "idle": Metric("idle, MB", short="idle"),
             "first": Metric("after 10,000 calls", "{:.1f}"),
             "calls": Metric("after 40,000 calls", "{:.1f}", "called"),
-            "jobs": Metric("after 20,000 jobs more", "{:.1f}"),
+            "jobs": Metric("after 10,000 jobs more", "{:.1f}"),
         },
         (("idle", "F-typed"), ("calls", "F-typed")),
     ),

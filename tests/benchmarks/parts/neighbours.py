@@ -71,7 +71,7 @@ async def _beside(server: Running, offender: str, effort: Effort) -> dict[str, f
     calls = requests(server.target.python, server.target.protocol)
     if server.target.protocol == 2:
         calls.pop("plain")  # flyte 2's connectors have `async def` only
-    patience = 3.0 if effort.is_quick else 10.0
+    patience = 3.0 if effort.is_quick else 6.0
     async with grpc.aio.insecure_channel(server.address) as channel:
         probes = _Probes(calls, channel, patience)
         await probes.run(0.3)  # imports and connections

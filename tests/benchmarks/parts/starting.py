@@ -11,7 +11,7 @@ from tests.benchmarks.servers import Running, Servers, Target, running
 from tests.benchmarks.wire_load import Call, drive
 
 CALLS = 40_000
-JOBS = 20_000
+JOBS = 10_000
 _FIRST = 10_000
 
 
