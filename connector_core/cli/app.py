@@ -168,6 +168,9 @@ def doctor(
     flytekit: Annotated[
         bool, typer.Option("--flytekit", help="Say of each installed flytekit connector how it is served.")
     ] = False,
+    flyte: Annotated[
+        bool, typer.Option("--flyte", help="Say of each installed connector of flyte's SDK 2 how it is served.")
+    ] = False,
     as_json: AsJson = False,
     modules: Modules = None,
     allow_plugin: AllowPlugin = None,
@@ -182,8 +185,8 @@ def doctor(
     from connector_core.cli.inspect import show_bridged, show_examination
 
     settings = plugin_settings(modules, allow_plugin, block_plugin, prefer, config)
-    if flytekit:
-        return show_bridged(settings, "flytekit", as_json=as_json)
+    if flytekit or flyte:
+        return show_bridged(settings, "flytekit" if flytekit else "flyte", as_json=as_json)
     return show_examination(settings, plugin, as_json=as_json)
 
 

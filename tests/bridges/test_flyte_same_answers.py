@@ -10,6 +10,7 @@ from flyteidl.admin import agent_pb2
 from flyteidl2.connector import connector_pb2
 from flyteidl2.core.execution_pb2 import TaskExecution
 from flyteidl2.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl2.core.security_pb2 import Connection
 from flyteidl2.core.types_pb2 import SimpleType
 from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
 from google.protobuf.duration_pb2 import Duration
@@ -18,24 +19,38 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from connector_core.testing import RunningServer, running_server
 from tests.bridges.conftest import Bridge
-from tests.support.flyte_sdk import ECHO, async_stub, create_request, plain, sdk_server
+from tests.support.flyte_sdk import ECHO, GENERATIONS, async_stub, create_request, plain, sdk_server
 
 ECHOED = connector_pb2.TaskCategory(name="flyte_echo")
 PLAIN = connector_pb2.TaskCategory(name="flyte_plain")
 
 
 class Servers:
-    """flyte's server and ours with the same connectors, asked the same."""
+    """flyte's server and ours with the same connectors, asked the same; ours in one generation of the protocol."""
 
-    def __init__(self, theirs: grpc.aio.Channel, ours: RunningServer) -> None:
+    def __init__(self, theirs: grpc.aio.Channel, ours: RunningServer, generation: str) -> None:
         self.theirs = async_stub(theirs)
-        self._ours = ours
+        self.generation = generation
+        self._first = ours.async_stub
+        self._second = async_stub(ours.channel)
 
-    async def ask_ours(self, method: str, request: Message) -> Any:
-        """Ask ours in the protocol's first generation, whose messages have the same field numbers."""
+    async def ask_ours(self, method: str, request: Message, timeout: float | None = None) -> Any:
+        """Ask ours; the messages of both generations have the same field numbers."""
+        if self.generation == "v2":
+            return await getattr(self._second, method)(request, timeout=timeout)
         asked = getattr(agent_pb2, f"{method}Request").FromString(request.SerializeToString())
-        answer = await getattr(self._ours.async_stub, method)(asked)
+        answer = await getattr(self._first, method)(asked, timeout=timeout)
         return getattr(connector_pb2, f"{method}Response").FromString(answer.SerializeToString())
+
+    async def read_logs(self, request: connector_pb2.GetTaskLogsRequest) -> list[connector_pb2.GetTaskLogsResponse]:
+        """Return the pages of ours."""
+        if self.generation == "v2":
+            return [page async for page in self._second.GetTaskLogs(request)]
+        asked = agent_pb2.GetTaskLogsRequest.FromString(request.SerializeToString())
+        return [
+            connector_pb2.GetTaskLogsResponse.FromString(page.SerializeToString())
+            async for page in self._first.GetTaskLogs(asked)
+        ]
 
     async def ask_theirs(self, method: str, request: Message) -> Any:
         return await getattr(self.theirs, method)(request)
@@ -44,13 +59,13 @@ class Servers:
         return await self.ask_theirs(method, request), await self.ask_ours(method, request)
 
 
-@pytest.fixture
-async def servers(bridge_flyte: Bridge) -> AsyncIterator[Servers]:
+@pytest.fixture(params=GENERATIONS)
+async def servers(request: pytest.FixtureRequest, bridge_flyte: Bridge) -> AsyncIterator[Servers]:
     connectors = bridge_flyte(ECHO, plain("flyte_plain"))
     async with AsyncExitStack() as stack:
         theirs = await stack.enter_async_context(sdk_server())
         ours = await stack.enter_async_context(running_server(*connectors))
-        yield Servers(theirs, ours)
+        yield Servers(theirs, ours, request.param)
 
 
 def scalar(**primitive: Any) -> Literal:
@@ -107,13 +122,9 @@ async def test_log_lines_and_metrics_are_the_same(servers: Servers) -> None:
     meta = created.resource_meta
     logs = connector_pb2.GetTaskLogsRequest(task_category=ECHOED, resource_meta=meta, token="page")
     theirs = [page async for page in servers.theirs.GetTaskLogs(logs)]
-    asked = agent_pb2.GetTaskLogsRequest.FromString(logs.SerializeToString())
-    ours = [
-        connector_pb2.GetTaskLogsResponse.FromString(page.SerializeToString())
-        async for page in servers._ours.async_stub.GetTaskLogs(asked)
-    ]
+    ours = await servers.read_logs(logs)
     assert ours == theirs
-    assert len(ours) == 2
+    assert len(ours) == 3
     metrics = connector_pb2.GetTaskMetricsRequest(task_category=ECHOED, resource_meta=meta)
     their_metrics, our_metrics = await servers.ask_both("GetTaskMetrics", metrics)
     assert our_metrics == their_metrics
@@ -141,19 +152,32 @@ async def test_methods_without_keyword_arguments_and_plain_ones_are_served(serve
     answer = await servers.ask_ours("GetTask", connector_pb2.GetTaskRequest(**about))
     assert answer.resource.message == "flyte_plain None"
     await servers.ask_ours("DeleteTask", connector_pb2.DeleteTaskRequest(**about))
-    for method in ("GetTaskMetrics", "GetTaskLogs"):
-        asked = getattr(agent_pb2, f"{method}Request")(task_type="flyte_plain", resource_meta=created.resource_meta)
-        call = getattr(servers._ours.async_stub, method)(asked)
+    metrics = servers.ask_ours("GetTaskMetrics", connector_pb2.GetTaskMetricsRequest(**about))
+    for call in (metrics, servers.read_logs(connector_pb2.GetTaskLogsRequest(**about))):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await (call.read() if method == "GetTaskLogs" else call)
+            await call
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("servers", GENERATIONS[1:], indirect=True)  # the first generation has no connection
+async def test_a_connections_values_reach_the_connector_by_name(servers: Servers) -> None:
+    connection = Connection(secrets={"api_key": "s3cret", "both": "secret"}, configs={"both": "config"})
+    request = create_request("flyte_echo")
+    request.connection.CopyFrom(connection)
+    theirs, ours = await servers.ask_both("CreateTask", request)
+    assert ours.resource_meta == theirs.resource_meta
+    assert b'"connection": {"api_key": "s3cret", "both": "config"}' in ours.resource_meta
+    about = {"task_category": ECHOED, "resource_meta": ours.resource_meta, "connection": connection}
+    their_state, our_state = await servers.ask_both("GetTask", connector_pb2.GetTaskRequest(**about))
+    assert by_name(our_state.resource) == by_name(their_state.resource)
+    assert our_state.resource.message == "a.task with ['api_key', 'both']"
+    await servers.ask_ours("DeleteTask", connector_pb2.DeleteTaskRequest(**about))
 
 
 async def test_a_job_in_no_phase_is_ridden_out_not_answered_as_undefined(servers: Servers) -> None:
     created = await servers.ask_ours("CreateTask", create_request("flyte_echo", custom={"phase": "UNDEFINED"}))
     request = connector_pb2.GetTaskRequest(task_category=ECHOED, resource_meta=created.resource_meta)
-    asked = agent_pb2.GetTaskRequest.FromString(request.SerializeToString())
-    answer = await servers._ours.async_stub.GetTask(asked, timeout=2)
+    answer = await servers.ask_ours("GetTask", request, timeout=2)
     assert TaskExecution.Phase.Name(answer.resource.phase) != "UNDEFINED"
 
 
@@ -169,9 +193,9 @@ async def test_a_job_in_no_phase_is_ridden_out_not_answered_as_undefined(servers
 async def test_a_malformed_resource_meta_is_refused_with_what_is_wrong(
     servers: Servers, meta: bytes, said: str
 ) -> None:
-    asked = agent_pb2.GetTaskRequest(task_type="flyte_plain", resource_meta=meta)
+    request = connector_pb2.GetTaskRequest(task_category=PLAIN, resource_meta=meta)
     with pytest.raises(grpc.aio.AioRpcError, match=said) as caught:
-        await servers._ours.async_stub.GetTask(asked)
+        await servers.ask_ours("GetTask", request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "Traceback" not in (caught.value.details() or "")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import grpc.aio
@@ -20,6 +21,9 @@ from flyteidl2.task.common_pb2 import Inputs
 from google.protobuf.json_format import ParseDict
 
 GROUP = "flyte.connectors"
+
+GENERATIONS = ["v1", *(["v2"] if find_spec("connector_core.services.v2") else [])]
+"""Which generations of the protocol this checkout's host speaks."""
 
 ECHO = '''
 """Answers with all that it was given."""
@@ -92,8 +96,9 @@ class EchoConnector(AsyncConnector[EchoMeta]):
 
     async def get_logs(self, resource_meta, **kwargs):
         yield GetTaskLogsResponse(header=GetTaskLogsResponseHeader(token=kwargs["token"] + "+1"))
-        yield GetTaskLogsResponse(body=GetTaskLogsResponseBody(
-            results=["plain"], lines=[LogLine(message="structured", short_pod_name="pod")]))
+        yield GetTaskLogsResponse(body=GetTaskLogsResponseBody(results=["plain"]))
+        line = LogLine(message="structured", short_pod_name="pod")
+        yield GetTaskLogsResponse(body=GetTaskLogsResponseBody(lines=[line]))
 
 
 ConnectorRegistry.register(EchoConnector())
