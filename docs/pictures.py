@@ -43,7 +43,7 @@ PICTURES: dict[str, tuple[Literal["light", "dark"], int, int, str]] = {
     "console-light": ("light", 1280, 1010, ""),
     "console-dark": ("dark", 1280, 1010, ""),
     "console-phone": ("light", 390, 844, ""),
-    "console-calls": ("light", 1280, 640, "#calls"),
+    "console-calls": ("light", 1280, 640, "?status=failed#calls"),
 }
 
 _ids = itertools.count(1)

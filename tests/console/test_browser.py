@@ -138,7 +138,7 @@ async def test_the_filter_works_by_keyboard_and_says_what_it_found(browser: Brow
         await page.keyboard.press("/")
         await page.keyboard.type("Project-domain-2")
         await expect(rows).to_have_count(2)
-        await expect(page.get_by_role("status")).to_have_text("1 call that match, of 7 kept")
+        await expect(page.get_by_role("status")).to_have_text("1 call that matches, of 7 kept")
         assert page.url.endswith("/?q=Project-domain-2")
         await page.keyboard.press("Control+A")
         await page.keyboard.press("Backspace")

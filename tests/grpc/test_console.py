@@ -272,7 +272,7 @@ async def test_a_filter_in_the_address_works_without_javascript() -> None:
         text = await shown(server, "/?q=ML&operation=create&status=ok")
         nothing = await shown(server, "/?q=nowhere")
         nonsense = await shown(server, "/?operation=nonsense&status=%3Cb%3E")
-    assert "1 call that match, of 2 kept" in text.replace("  ", " ")
+    assert "1 call that matches, of 2 kept" in text.replace("  ", " ")
     assert "OK create ml" in text
     assert "OK create etl" not in text
     assert "No call matches" in nothing
