@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class Connection:
     """A backend's credentials and settings, as engines of the 2.x line send them with a call.
 
-    Those of the 1.x line send none, which reads as an empty one. It belongs to the call that brought it: the host neither
-    logs nor remembers it, and a job that one engine has created may be asked for by another one, which has its own or none.
+    Those of the 1.x line send none, which reads as an empty one. It belongs to the call that brought it: it goes into nothing
+    that the host remembers of jobs, and a job that one engine has created may be asked for by another one, which has its own
+    or none. Its secrets are kept out of the host's log.
 
     Attributes:
         secrets: by name; `.get_secret_value()` of one is its text, everything else hides it.

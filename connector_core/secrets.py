@@ -1,6 +1,7 @@
 """Secrets, found where Flyte's deployments mount them."""
 
 import os
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from connector_core.errors import SecretNotFoundError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+_MOST_BROUGHT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,21 @@ class SecretSource:
     env_prefix: str = "_FSEC_"
     folder: Path = Path("/etc/secrets")
     _handed_out: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _brought: dict[str, None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def handed_out(self) -> frozenset[str]:
-        """The texts of all secrets that `get` has returned, for those who keep them out of logs."""
-        return frozenset(self._handed_out)
+        """The texts of all secrets that plugins have got, from `get` or lately with a call, to be kept out of logs."""
+        return frozenset(self._handed_out) | frozenset(self._brought)
+
+    def note_brought(self, secrets: "Iterable[SecretStr]") -> None:
+        """Take note of secrets that a caller has brought with its call; the oldest of very many are forgotten."""
+        for secret in secrets:
+            text = secret.get_secret_value()
+            self._brought.pop(text, None)
+            self._brought[text] = None
+        while len(self._brought) > _MOST_BROUGHT:
+            del self._brought[next(iter(self._brought))]
 
     def get(self, key: str, group: str | None = None) -> "SecretStr":
         """Return a secret; `.get_secret_value()` of the answer is its text, everything else hides it.

@@ -7,12 +7,11 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-from flyteidl.service import agent_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.calls import CallJournal, CallListener
@@ -34,7 +33,8 @@ from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult, metadata_risks
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.secrets import SecretSource
-from connector_core.services import AsyncConnectorService, ConnectorMetadataService, HealthService, SyncConnectorService
+from connector_core.services import HealthService
+from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
@@ -43,9 +43,6 @@ _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from connector_core.tracing import Tracing
-
-SERVICES = agent_pb2.DESCRIPTOR.services_by_name
-SERVICE_NAMES = tuple(service.full_name for service in SERVICES.values())
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -119,6 +116,7 @@ class ConnectorServer:
         self.http_port = settings.http_port
         self.tracing = _open_tracing() if settings.traces == "otlp" else None
         self._secrets = secrets or settings.secrets.source()
+        self.generations = Generations(settings, self._secrets)
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings),
@@ -163,9 +161,17 @@ class ConnectorServer:
         except BaseException:
             await self.stop(grace=0)
             raise
-        for service in ("", *SERVICE_NAMES):
+        for service in ("", *self._service_names()):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        face = HttpFace(self.metrics.registry, calls, self.not_ready, self._gateway, self._console(), http.stopping)
+        face = HttpFace(
+            self.metrics.registry,
+            self.generations.descriptors,
+            calls,
+            self.not_ready,
+            self._gateway,
+            self._console(),
+            http.stopping,
+        )
         http.start(partial(_make_app, face), loop_factory(self.settings.loop))
 
     def not_ready(self) -> list[str]:
@@ -203,18 +209,14 @@ class ConnectorServer:
         tracing = self.tracing
         server = grpc.aio.server(options=self._options(), interceptors=tracing.interceptors if tracing else None)
         recorder = Recorder(self.metrics, *self._listeners())
-        services = {
-            "AsyncAgentService": AsyncConnectorService(self.registry, self._jobs, recorder),
-            "SyncAgentService": SyncConnectorService(self.registry, self._jobs, recorder),
-            "AgentMetadataService": ConnectorMetadataService(self.registry, recorder),
-        }
-        server.add_generic_rpc_handlers([raw_handler(SERVICES[name], servicer) for name, servicer in services.items()])
+        services = self.generations.services(self.registry, self._jobs, recorder)
+        server.add_generic_rpc_handlers([raw_handler(one.descriptor, one.servicer) for one in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        _enable_reflection(server)
+        _enable_reflection(server, self._service_names())
         self.port = self._bind(server)
         await server.start()
         self._grpc = server
-        self._calls = ServedCalls(services)
+        self._calls = ServedCalls({one.descriptor.name: one.servicer for one in services})
         return self._calls
 
     def _listeners(self) -> Iterable[CallListener]:
@@ -242,6 +244,9 @@ class ConnectorServer:
     def _state(self) -> HostState:
         not_started = {(one.plugin.name, one.name): str(error) for one, error in self.not_started.items()}
         return HostState(self.not_ready(), not_started, self._is_draining)
+
+    def _service_names(self) -> list[str]:
+        return [descriptor.full_name for descriptor in self.generations.descriptors]
 
     def _bind(self, server: grpc.aio.Server) -> int:
         host, port = self.settings.host, self.settings.port
@@ -316,10 +321,10 @@ def _make_app(face: HttpFace) -> Any:
     return make_app(face)
 
 
-def _enable_reflection(server: grpc.aio.Server) -> None:
+def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     from grpc_reflection.v1alpha import reflection
 
-    names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
 

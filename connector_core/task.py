@@ -9,6 +9,7 @@ from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 
 _ENDS_IN_ATTEMPT = re.compile(r"^(?P<path>.*/)(?P<attempt>\d{1,9})$", re.DOTALL)
 _EARLIER_ATTEMPTS = 20
+_FIRST_ATTEMPTS = (0, 1)  # where the output prefixes of engines of the 1.x line begin to count, and of the 2.x line
 _CATEGORY = re.compile(r"(?P<name>[^\s@]+)(?:@(?P<version>[0-9]+))?")
 
 
@@ -69,6 +70,7 @@ class Attempt:
     number: int
     _execution: TaskExecutionIdentifier
     _prefix: str | None
+    _first: int
 
     @classmethod
     def of(cls, task_execution: TaskExecutionIdentifier, output_prefix: str) -> Self | None:
@@ -77,8 +79,9 @@ class Attempt:
             return None
         number = task_execution.retry_attempt
         match = _ENDS_IN_ATTEMPT.match(output_prefix)
-        prefix = match["path"] if match is not None and int(match["attempt"]) == number else None
-        return cls(idempotency_key(task_execution, output_prefix), number, task_execution, prefix)
+        first = int(match["attempt"]) - number if match is not None else -1
+        prefix = match["path"] if match is not None and first in _FIRST_ATTEMPTS else None
+        return cls(idempotency_key(task_execution, output_prefix), number, task_execution, prefix, first)
 
     def earlier_keys(self) -> list[str]:
         """Return the keys of the same task's earlier attempts, the latest first.
@@ -92,5 +95,5 @@ class Attempt:
             earlier = TaskExecutionIdentifier()
             earlier.CopyFrom(self._execution)
             earlier.retry_attempt = number
-            keys.append(idempotency_key(earlier, f"{self._prefix}{number}"))
+            keys.append(idempotency_key(earlier, f"{self._prefix}{number + self._first}"))
         return keys

@@ -18,12 +18,12 @@ from pydantic import BaseModel, SecretStr
 import connector_core
 from connector_core import errors, hookspecs
 from connector_core.cli.app import _exit_code, app
-from connector_core.http.app import SERVICES
 from connector_core.http.gateway import derive_routes
 from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
 from connector_core.operations import ARGUMENTS
 from connector_core.services.foreign import HTTP_STATUS_CODES
+from connector_core.services.generations import Generations
 from connector_core.services.status import STATUS_CODES, status_of
 from connector_core.settings import ENV_PREFIX, LimitSettings, Settings
 
@@ -192,7 +192,8 @@ def routes() -> str:
     """The routes of the JSON gateway."""
     rows = []
     for route in sorted(
-        derive_routes(SERVICES.values()), key=lambda route: (route.is_about_tasks, route.template.text)
+        derive_routes(Generations(Settings(protocols="both")).descriptors),
+        key=lambda route: (route.is_about_tasks, route.template.text),
     ):
         method = route.method
         forms = [

@@ -63,6 +63,7 @@ def _announce(server: ConnectorServer) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
     host = server.settings.host
     print(f"gRPC serves on {_address(host, server.port)}: {_who(host)}.")
+    print(f"Engines: {_engines(server.generations.without_v2)}.")
     print(f"Jobs: {server.memory.guarantees}.")
     where = f"http://{_address(host, server.http_port)}"
     if server.settings.console:
@@ -74,6 +75,11 @@ def _announce(server: ConnectorServer) -> None:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _engines(without_v2: str) -> str:
+    both = "those of the 1.x line (flyteidl) and of the 2.x line (flyteidl2)"
+    return f"those of the 1.x line (flyteidl); not of the 2.x line: {without_v2}" if without_v2 else both
 
 
 def _who(host: str) -> str:

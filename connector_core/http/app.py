@@ -1,6 +1,5 @@
 """The HTTP app: which path is answered by what."""
 
-from flyteidl.service import agent_pb2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +12,11 @@ from connector_core.http.gateway import Gateway, derive_routes, describe
 from connector_core.http.probes import Probes
 from connector_core.http.scrapes import metrics_route
 
-SERVICES = agent_pb2.DESCRIPTOR.services_by_name
-
 
 def make_app(face: HttpFace) -> Starlette:
     """Put the app together."""
     probes = Probes(face.calls, face.not_ready)
-    derived = derive_routes(SERVICES.values())
+    derived = derive_routes(face.services)
     gateway = Gateway(derived, face.calls, face.gateway)
     shown: list[bytes] = []
 

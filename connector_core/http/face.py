@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.descriptor import ServiceDescriptor
 from prometheus_client import CollectorRegistry
 
 from connector_core.calls import CallJournal
@@ -88,6 +89,7 @@ class HttpFace:
 
     Attributes:
         metrics: what `/metrics` shows.
+        services: the protocol's services, of each generation that is served.
         calls: the servicers, on the loop that serves gRPC.
         not_ready: why this host should get no calls now; it is asked on the loop that serves gRPC.
         gateway: what is served as JSON.
@@ -96,6 +98,7 @@ class HttpFace:
     """
 
     metrics: CollectorRegistry
+    services: Sequence[ServiceDescriptor]
     calls: ServedCalls
     not_ready: Callable[[], Sequence[str]]
     gateway: GatewayOptions

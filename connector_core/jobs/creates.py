@@ -230,8 +230,8 @@ class Creates:
             raise PermanentError(
                 f"connector {connector.name!r} is a sync one, but the engine called it with CreateTask, and its result of "
                 f"{len(sealed):,} bytes does not fit into a resource meta (setting max_result_bytes: "
-                f"{self._options.max_result_bytes:,}). Take its task type out of the engine's static routing "
-                "(connectorForTaskTypes), so that the engine asks ListAgents and calls ExecuteTaskSync",
+                f"{self._options.max_result_bytes:,}). Raise that or, where the engine is of the 1.x line, take its task "
+                "type out of the static routing (connectorForTaskTypes): it then asks ListAgents and calls ExecuteTaskSync",
                 error_code="ResultTooLarge",
             )
         return sealed

@@ -9,10 +9,12 @@ from connector_core.metrics.instruments import (
     delete_operation,
     do_operation,
     get_agent_operation,
+    get_connector_operation,
     get_logs_operation,
     get_metrics_operation,
     get_operation,
     list_agents_operation,
+    list_connectors_operation,
     metric_prefix,
 )
 from connector_core.metrics.tallies import Distribution, RequestTally
@@ -28,9 +30,11 @@ __all__ = [
     "delete_operation",
     "do_operation",
     "get_agent_operation",
+    "get_connector_operation",
     "get_logs_operation",
     "get_metrics_operation",
     "get_operation",
     "list_agents_operation",
+    "list_connectors_operation",
     "metric_prefix",
 ]

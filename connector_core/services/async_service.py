@@ -1,10 +1,7 @@
-"""`flyteidl.service.AsyncAgentService`: jobs are created, polled and deleted."""
+"""Jobs are created, polled and deleted: `flyteidl.service.AsyncAgentService`, and its like in the second generation."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-from flyteidl.admin import agent_pb2
-
-from connector_core.connection import Connection
 from connector_core.errors import IllegalAnswerError
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
@@ -15,10 +12,11 @@ from connector_core.metrics import (
     get_operation,
 )
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.resource import LogPage
 from connector_core.services.arguments import create_arguments, get_arguments, logs_arguments, metrics_arguments
-from connector_core.services.decoding import category_of, decode, find_by_template
+from connector_core.services.decoding import category_of, find_by_template
+from connector_core.services.dialects import Dialect
 from connector_core.services.recording import Recorder, Request, record_connector_metrics, record_connector_stream
+from connector_core.services.v1 import V1
 from connector_core.task import Attempt
 
 MAX_TOKEN_LENGTH = 64 * 1024
@@ -26,64 +24,74 @@ MAX_TOKEN_LENGTH = 64 * 1024
 
 
 class AsyncConnectorService:
-    """Serves async connectors, and sync ones for engines that call them as async."""
+    """Serves async connectors, and sync ones for engines that call them as async.
 
-    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> None:
+    Args:
+        registry: the connectors.
+        jobs: creates, polls and deletes.
+        recorder: is told of calls.
+        dialect: the generation of the protocol; the first one's by default.
+    """
+
+    def __init__(
+        self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder, dialect: Dialect | None = None
+    ) -> None:
         self.recorder = recorder
         self._registry = registry
         self._jobs = jobs
+        self._dialect: Dialect = dialect or V1()
 
     @record_connector_metrics(create_operation)
     async def CreateTask(self, raw: bytes, request: Request) -> bytes:
         """Start a job and return its resource meta."""
-        message = decode(agent_pb2.CreateTaskRequest, raw)
+        message, connection = self._dialect.read_create(raw)
         connector = find_by_template(self._registry, message, request)
         request.count_input(message.inputs.ByteSize())
-        arguments = create_arguments(message, message.inputs, Connection())
+        arguments = create_arguments(message, message.inputs, connection)
         attempt = Attempt.of(message.task_execution_metadata.task_execution_id, message.output_prefix)
         created = await self._jobs.create(connector, arguments, attempt, request.timeout)
         if created.failure is not None:
             request.answered_failure(created.failure)
-        return agent_pb2.CreateTaskResponse(resource_meta=created.resource_meta).SerializeToString()
+        return self._dialect.write_created(created.resource_meta)
 
     @record_connector_metrics(get_operation)
     async def GetTask(self, raw: bytes, request: Request) -> bytes:
         """Return a job's state."""
-        message = decode(agent_pb2.GetTaskRequest, raw)
+        message, connection = self._dialect.read_get(raw)
         execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
         connector = request.find(self._registry, *category_of(message), execution)
-        arguments = get_arguments(message, Connection())
+        arguments = get_arguments(message, connection)
         resource = await self._jobs.get(connector, message.resource_meta, arguments, request.timeout)
-        return agent_pb2.GetTaskResponse(resource=resource).SerializeToString()
+        return self._dialect.write_resource(resource)
 
     @record_connector_metrics(delete_operation)
     async def DeleteTask(self, raw: bytes, request: Request) -> bytes:
         """Cancel a job."""
-        message = decode(agent_pb2.DeleteTaskRequest, raw)
+        message, connection = self._dialect.read_delete(raw)
         connector = request.find(self._registry, *category_of(message))
-        await self._jobs.delete(connector, message.resource_meta, {"connection": Connection()}, request.timeout)
-        return agent_pb2.DeleteTaskResponse().SerializeToString()
+        await self._jobs.delete(connector, message.resource_meta, {"connection": connection}, request.timeout)
+        return self._dialect.write_deleted()
 
     @record_connector_metrics(get_metrics_operation)
     async def GetTaskMetrics(self, raw: bytes, request: Request) -> bytes:
         """Return a job's CPU, memory and the like."""
-        message = decode(agent_pb2.GetTaskMetricsRequest, raw)
+        message = self._dialect.read_metrics(raw)
         connector = request.find(self._registry, *category_of(message))
         arguments = metrics_arguments(message)
         results = await self._jobs.get_metrics(connector, message.resource_meta, arguments, request.timeout)
-        return agent_pb2.GetTaskMetricsResponse(results=results).SerializeToString()
+        return self._dialect.write_metrics(results)
 
     @record_connector_stream(get_logs_operation)
     async def GetTaskLogs(self, raw: bytes, request: Request) -> AsyncIterator[bytes]:
         """Stream a job's log lines, each page's token before its lines."""
-        message = decode(agent_pb2.GetTaskLogsRequest, raw)
+        message = self._dialect.read_logs(raw)
         connector = request.find(self._registry, *category_of(message))
         arguments = logs_arguments(message)
         async for pages in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
             for page in pages:
                 _refuse_token(page.token, connector)
-                for answer in _log_messages(page):
-                    yield answer.SerializeToString()
+                for answer in self._dialect.write_logs(page):
+                    yield answer
 
 
 def _refuse_token(token: str, connector: RegisteredConnector) -> None:
@@ -95,14 +103,3 @@ def _refuse_token(token: str, connector: RegisteredConnector) -> None:
     else:
         return
     raise IllegalAnswerError(f"gave {problem}", plugin=connector.plugin.name, operation="get_logs")
-
-
-def _log_messages(page: LogPage) -> Iterator[agent_pb2.GetTaskLogsResponse]:
-    if page.token:
-        yield agent_pb2.GetTaskLogsResponse(header=agent_pb2.GetTaskLogsResponseHeader(token=page.token))
-    if page.lines:
-        body = agent_pb2.GetTaskLogsResponseBody(
-            results=[line for line in page.lines if isinstance(line, str)],
-            structured_lines=[line for line in page.lines if not isinstance(line, str)],
-        )
-        yield agent_pb2.GetTaskLogsResponse(body=body)

@@ -15,6 +15,7 @@ from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments
 from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.recording import Recorder, Request, record_connector_stream
+from connector_core.services.v1 import V1
 
 _SENDING_SECONDS = 1.0
 _SENDING_MESSAGES = 4
@@ -23,10 +24,11 @@ _SENDING_MESSAGES = 4
 class SyncConnectorService:
     """Serves sync connectors."""
 
-    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> None:
+    def __init__(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder, dialect: V1 | None = None) -> None:
         self.recorder = recorder
         self._registry = registry
         self._jobs = jobs
+        self._dialect = dialect or V1()
 
     @record_connector_stream(do_operation)
     async def ExecuteTaskSync(self, raw: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:
@@ -46,7 +48,7 @@ class SyncConnectorService:
         request.count_input(inputs.ByteSize())
         arguments = create_arguments(header, inputs, Connection())
         resource = await self._jobs.do(connector, arguments, request.timeout)
-        answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=resource)
+        answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(resource))
         request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it
         yield agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
 

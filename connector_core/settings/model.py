@@ -121,6 +121,16 @@ class Settings(BaseSettings):
         description="How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
         "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
     )
+    protocols: Literal["auto", "v1", "both"] = Field(
+        "auto",
+        description="Which engines are served: `v1`, those of the 1.x line; `both`, those of the 2.x line as well, which needs "
+        "the extra `v2`; `auto`, the 2.x line where the extra is installed.",
+    )
+    retryable_failures: Literal["phase", "state"] = Field(
+        "phase",
+        description="How engines of the 1.x line are told of a failure that may be tried again: `phase`, as RETRYABLE_FAILED, "
+        "which 1.16 understands; `state`, as no phase and the older `state`, which 1.15 and earlier understand as well.",
+    )
     orphan_seconds: Seconds | None = Field(
         None,
         description="Delete a job whose create nobody got the answer of after so many seconds; "

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from connector_core.connection import Connection
 from connector_core.connector import ConnectorBase
 from connector_core.literals import to_literal_map
 from connector_core.plugins import (
@@ -28,16 +29,31 @@ from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer, LoopFactory
 from connector_core.settings import Settings
 
+Generation = Literal["v1", "v2"]
+"""A generation of the protocol: `flyteidl`, or `flyteidl2`."""
+
 
 @dataclass(frozen=True)
 class RunningServer:
     """A server that serves, and typed calls on it over real gRPC.
 
     The stubs are the protocol's own; the methods besides them save a test from building messages.
+
+    Attributes:
+        server: the server.
+        channel: a channel to it.
+        generation: of the protocol that is spoken. Messages are the first one's either way; the second one has no sync calls.
+        connection: what goes along with calls of the second generation.
     """
 
     server: ConnectorServer
     channel: grpc.aio.Channel
+    generation: Generation = "v1"
+    connection: Connection | None = None
+
+    def speaking_v2(self, connection: Connection | None = None) -> "RunningServer":
+        """Return the same server, called as engines of the 2.x line do; needs the extra `v2`."""
+        return replace(self, generation="v2", connection=connection)
 
     @property
     def address(self) -> str:
@@ -46,7 +62,10 @@ class RunningServer:
 
     @property
     def async_stub(self) -> AsyncAgentServiceStub:
-        """`flyteidl.service.AsyncAgentService`."""
+        """`flyteidl.service.AsyncAgentService`, or its like in the second generation."""
+        if self.generation == "v2":
+            second: AsyncAgentServiceStub = self._second_stub("AsyncConnectorService")
+            return second
         return AsyncAgentServiceStub(self.channel)
 
     @property
@@ -56,8 +75,16 @@ class RunningServer:
 
     @property
     def metadata_stub(self) -> AgentMetadataServiceStub:
-        """`flyteidl.service.AgentMetadataService`."""
+        """`flyteidl.service.AgentMetadataService`, or its like in the second generation."""
+        if self.generation == "v2":
+            second: AgentMetadataServiceStub = self._second_stub("ConnectorMetadataService")
+            return second
         return AgentMetadataServiceStub(self.channel)
+
+    def _second_stub(self, service: str) -> Any:
+        from connector_core.testing.second_generation import SecondStub
+
+        return SecondStub(self.channel, service, self.connection)
 
     async def list_connectors(self) -> list[agent_pb2.Agent]:
         """Call ListAgents."""
@@ -169,6 +196,7 @@ async def running_server(
     plugins: Iterable[PluginSource | str] = (),
     settings: Mapping[str, Any] | None = None,
     new_plugin_loop: LoopFactory | None = None,
+    generation: Generation = "v1",
 ) -> AsyncIterator[RunningServer]:
     """Serve connectors, and plugins named by module or source, on free ports until the block ends.
 
@@ -177,6 +205,7 @@ async def running_server(
         plugins: modules with hookimpls, or sources as `connector_core.plugins.installed_plugins` finds them.
         settings: over the defaults; `plugins` in it are the plugins' sections.
         new_plugin_loop: makes the loops that plugin code runs on, for a test that watches them.
+        generation: of the protocol that the answer of this function speaks; the server speaks both.
 
     Raises:
         SetupError: as the command line would report it.
@@ -190,7 +219,7 @@ async def running_server(
         async with grpc.aio.insecure_channel(
             f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1)]
         ) as channel:
-            yield RunningServer(server, channel)
+            yield RunningServer(server, channel, generation)
     finally:
         await server.stop()
 

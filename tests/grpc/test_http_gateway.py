@@ -15,7 +15,7 @@ import pytest
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from grpc import StatusCode
 
-from connector_core import LogPage
+from connector_core import Connection, LogPage
 from connector_core.errors import PermanentError, RateLimitedError
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
@@ -48,6 +48,42 @@ def status(answer: Answer) -> tuple[int, StatusCode, str]:
 
 
 # What is served
+
+
+async def test_both_generations_have_their_routes(with_tasks: dict[str, Any]) -> None:
+    seen = []
+
+    def create(inputs: Mapping[str, Any], connection: Connection) -> JobMeta:
+        seen.append((inputs, connection.secrets["token"].get_secret_value()))
+        return JobMeta("1")
+
+    value = {"scalar": {"primitive": {"integer": "3"}}}
+    request = {
+        "template": {"type": "job"},
+        "inputs": {"literals": [{"name": "rows", "value": value}]},
+        "connection": {"secrets": {"token": "a secret"}},
+    }
+    async with running_server(Jobs(create=create), settings=with_tasks) as server:
+        listed = await asyncio.to_thread(ask, server.server.http_port, "GET", "/api/v1/connectors")
+        created = await send(server, "POST", "connector/task", json.dumps(request).encode())
+        polled = await send(server, "GET", f"connector/task/job/0/{JOB}")
+    assert [one["name"] for one in listed.json["connectors"]] == ["job connector"]
+    assert base64.b64decode(created.json["resourceMeta"]) == JobMeta("1").encode()
+    assert polled.json["resource"]["phase"] == "SUCCEEDED"
+    assert [one["name"] for one in polled.json["resource"]["outputs"]["literals"]] == ["id"]
+    assert seen == [({"rows": 3}, "a secret")]
+
+
+@pytest.mark.parametrize("connection", ["hunter2", {"secrets": "hunter2"}, {"secrets": ["hunter2"]}])
+async def test_a_connection_that_is_none_is_refused_without_showing_it(
+    with_tasks: dict[str, Any], connection: Any
+) -> None:
+    body = json.dumps({"template": {"type": "job"}, "connection": connection}).encode()
+    async with running_server(Jobs(), settings=with_tasks) as server:
+        refused = status(await send(server, "POST", "connector/task", body))
+    assert refused[:2] == (400, StatusCode.INVALID_ARGUMENT)
+    assert "connection" in refused[2]
+    assert "hunter2" not in refused[2]
 
 
 async def test_connectors_are_listed_without_a_token() -> None:
@@ -84,8 +120,9 @@ async def test_other_paths_and_methods_are_refused_with_what_there_is(with_tasks
 async def test_openapi_describes_what_is_served(with_tasks: dict[str, Any]) -> None:
     async with running_server(Jobs()) as closed, running_server(Jobs(), settings=with_tasks) as open_:
         few, all_ = (ask(one.server.http_port, "GET", "/openapi.json") for one in (closed, open_))
-    assert set(few.json["paths"]) == {"/api/v1/agents", "/api/v1/agent/{name}"}
-    assert len(all_.json["paths"]) == 8
+    first, second = {"/api/v1/agents", "/api/v1/agent/{name}"}, {"/api/v1/connectors", "/api/v1/connector/{name}"}
+    assert set(few.json["paths"]) == first | second
+    assert len(all_.json["paths"]) == 15
     assert all_.headers["content-type"] == "application/json"
     for answer in (few, all_):
         openapi_spec_validator.validate(answer.json)

@@ -13,9 +13,12 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from connector_core import Connection, Phase, Resource
 from connector_core.errors import InvalidInputError, JobNotFoundError
 from connector_core.literals import to_literal_map, to_python_map
-from connector_core.testing import RunningServer, running_server
+from connector_core.testing import RunningServer
 from tests.fakes import Answers, JobMeta, Jobs
+from tests.support.generations import running_server
 from tests.support.rpc import assert_hides_its_inside, collected, details_of, refusal
+
+pytestmark = pytest.mark.usefixtures("spoken")
 
 META = JobMeta("7").encode()
 
@@ -88,6 +91,7 @@ class TestAJob:
             assert await host.create(TaskTemplate(type="job")) == JobMeta("old").encode()
             assert await host.create(TaskTemplate(type="job", task_type_version=1)) == JobMeta("new").encode()
 
+    @pytest.mark.of_the_first_generation
     async def test_an_engine_that_fills_the_older_field_alone_is_served(self) -> None:
         async with running_server(Jobs()) as host:
             request = agent_pb2.GetTaskRequest(task_type="job", resource_meta=META)

@@ -13,9 +13,12 @@ from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from google.protobuf.struct_pb2 import Struct
 
 from connector_core import LogPage
-from connector_core.testing import RunningServer, running_server
+from connector_core.testing import RunningServer
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
+from tests.support.generations import running_server
 from tests.support.rpc import collected, details_of, refusal
+
+pytestmark = pytest.mark.usefixtures("spoken")
 
 META = JobMeta("7").encode()
 
@@ -79,12 +82,15 @@ class TestLogs:
             (message,) = await collected(host.get_logs("job", META))
         assert message.header.token == "p2"
 
-    async def test_structured_lines_stay_structured(self) -> None:
+    async def test_structured_lines_stay_structured(self, spoken: str) -> None:
+        """A client of the second generation that finds structured lines does not look at plain ones, so all become such."""
         line = agent_pb2.LogLine(message="started", originator=agent_pb2.USER)
         async with running_server(Jobs(get_logs=lambda: ["plain", line])) as host:
             (message,) = await collected(host.get_logs("job", META))
-        assert list(message.body.results) == ["plain"]
-        assert list(message.body.structured_lines) == [line]
+        is_first = spoken == "v1"
+        assert list(message.body.results) == (["plain"] if is_first else [])
+        plain = agent_pb2.LogLine(message="plain")
+        assert list(message.body.structured_lines) == ([line] if is_first else [plain, line])
 
     async def test_lines_come_while_the_job_still_writes(self) -> None:
         never = Never()

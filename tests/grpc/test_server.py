@@ -15,13 +15,15 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from connector_core import Phase, Resource
 from connector_core.errors import AddressInUseError, BackendUnavailableError, PluginLoadError
-from connector_core.server import SERVICE_NAMES
+from connector_core.services.generations import Generations
+from connector_core.settings import Settings
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.rpc import details_of, refusal
 
 META = JobMeta("7").encode()
 PLUGIN = "test-job connector"
+SERVICE_NAMES = [service.full_name for service in Generations(Settings(protocols="both")).descriptors]
 
 
 class TestPorts:
@@ -124,11 +126,13 @@ class TestHealthAndReflection:
         async with running_server() as host:
             assert await host.health(service) == "SERVING"
 
-    def test_these_are_the_protocols_three_services(self) -> None:
+    def test_these_are_the_protocols_services_of_both_generations(self) -> None:
         assert set(SERVICE_NAMES) == {
             "flyteidl.service.AsyncAgentService",
             "flyteidl.service.SyncAgentService",
             "flyteidl.service.AgentMetadataService",
+            "flyteidl2.connector.AsyncConnectorService",
+            "flyteidl2.connector.ConnectorMetadataService",
         }
 
     async def test_a_service_that_is_not_there_is_not_found(self) -> None:

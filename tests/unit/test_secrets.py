@@ -6,6 +6,7 @@ from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from connector_core.errors import SecretNotFoundError
 from connector_core.secrets import SecretSource, get_secret, use_source
@@ -127,3 +128,11 @@ def test_a_host_says_where_its_connectors_look(source: SecretSource, monkeypatch
     context.run(use_source, source)
     assert context.run(get_secret, "token").get_secret_value() == "the host's"
     assert get_secret("token").get_secret_value() == "another"
+
+
+def test_secrets_that_callers_bring_are_known_to_the_log_the_latest_of_very_many(source: SecretSource) -> None:
+    source.note_brought(SecretStr(f"secret {number}") for number in range(1000))
+    source.note_brought([SecretStr("secret 0"), SecretStr("secret 1000")])
+    assert len(source.handed_out) == 1000
+    assert {"secret 0", "secret 1000"} <= source.handed_out
+    assert "secret 1" not in source.handed_out

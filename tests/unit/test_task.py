@@ -11,7 +11,7 @@ from flyteidl.core.identifier_pb2 import (
 )
 
 from connector_core import TaskCategory
-from connector_core.task import describe_execution, idempotency_key
+from connector_core.task import Attempt, describe_execution, idempotency_key
 
 
 def execution(
@@ -107,3 +107,23 @@ def test_what_is_cut_from_the_id_and_added_to_the_prefix_gives_another_key() -> 
     moved = whole.removeprefix(rest).decode()
     assert rest + moved.encode() == whole
     assert idempotency_key(execution(attempt=1), "x") != idempotency_key(execution(attempt=0), f"{moved}x")
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["an engine of the 1.x line", "an engine of the 2.x line"])
+def test_earlier_attempts_are_told_from_the_output_prefix(first: int) -> None:
+    """Both lines count `retry_attempt` from 0; the output prefixes of the 2.x line end in 1 at first."""
+    attempts = [Attempt.of(execution(attempt=number), f"s3://bucket/n0/{number + first}") for number in range(4)]
+    keys = [attempt.key for attempt in attempts if attempt is not None]
+    assert [attempt.earlier_keys() for attempt in attempts if attempt is not None] == [
+        [],
+        keys[:1],
+        keys[1::-1],
+        keys[2::-1],
+    ]
+
+
+@pytest.mark.parametrize("ending", ["5", "0", "", "2/x"])
+def test_a_prefix_that_ends_in_something_else_tells_nothing_of_earlier_attempts(ending: str) -> None:
+    attempt = Attempt.of(execution(attempt=2), f"s3://bucket/n0/{ending}")
+    assert attempt is not None
+    assert attempt.earlier_keys() == []

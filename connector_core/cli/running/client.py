@@ -14,6 +14,7 @@ from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgent
 
 from connector_core.cli.running.job import Job
 from connector_core.errors import ConnectorError, NotRegisteredError, SettingsError
+from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
 T = TypeVar("T")
@@ -100,8 +101,7 @@ class Client:
             call.cancel()
         if answer is grpc.aio.EOF:
             raise CallError(f"{self._address} ended ExecuteTaskSync without an answer", grpc.StatusCode.UNKNOWN)
-        resource: agent_pb2.Resource = answer.header.resource
-        return resource
+        return _with_phase(answer.header.resource)
 
     async def get(self, job: Job) -> agent_pb2.Resource:
         """Return a job's state."""
@@ -112,8 +112,7 @@ class Client:
             output_prefix=job.output_prefix,
         )
         answer = await self._answer("GetTask", self._jobs.GetTask(request, timeout=_ASK_SECONDS))
-        resource: agent_pb2.Resource = answer.resource
-        return resource
+        return _with_phase(answer.resource)
 
     async def delete(self, job: Job) -> None:
         """Cancel a job."""
@@ -209,6 +208,13 @@ def _categories(agent: agent_pb2.Agent) -> Iterable[TaskCategory]:
     if agent.supported_task_categories:
         return [TaskCategory(one.name, one.version) for one in agent.supported_task_categories]
     return [TaskCategory(name) for name in agent.supported_task_types]
+
+
+def _with_phase(resource: agent_pb2.Resource) -> agent_pb2.Resource:
+    """Read what a host tells engines that know no RETRYABLE_FAILED; no phase and no state at all mean that to all of them."""
+    if resource.phase == 0 and resource.state == agent_pb2.RETRYABLE_FAILURE:
+        resource.phase = Phase.RETRYABLE_FAILED.value
+    return resource
 
 
 def _to_flyte(category: TaskCategory) -> agent_pb2.TaskCategory:

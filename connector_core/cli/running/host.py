@@ -96,7 +96,9 @@ class Host:
 def _quiet(settings: Settings) -> Settings:
     """A host for one call: it listens where nobody else looks, and shares no memory of jobs with one that serves."""
     place = {"host": "127.0.0.1", "port": 0, "http_port": 0, "gateway": "metadata", "traces": "off"}
-    return settings.model_copy(update={**place, "memory": MemorySettings(), "strict": False, "require": ()})
+    speech = {"protocols": "v1", "retryable_failures": "phase"}  # as its own client understands it
+    plain = {"memory": MemorySettings(), "strict": False, "require": ()}
+    return settings.model_copy(update={**place, **speech, **plain})
 
 
 def _hints(plugins: "PluginLoadResult") -> Iterator[str]:

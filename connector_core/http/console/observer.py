@@ -6,7 +6,7 @@ from collections import defaultdict
 from connector_core.calls import CallJournal, CallRecord
 from connector_core.http.console.figures import Figures
 from connector_core.http.console.recent import RecentCalls
-from connector_core.metrics import NO_TASK_TYPE, list_agents_operation
+from connector_core.metrics import NO_TASK_TYPE, list_agents_operation, list_connectors_operation
 
 TURN_SECONDS = 1.0
 
@@ -70,7 +70,7 @@ class Observer:
 
     def _take_in(self, record: CallRecord) -> None:
         self.recent.add(record)
-        if record.operation == list_agents_operation and record.code == "OK":
+        if record.operation in {list_agents_operation, list_connectors_operation} and record.code == "OK":
             self.listed_at = record.at
         if record.task_type == NO_TASK_TYPE:
             return

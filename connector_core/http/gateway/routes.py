@@ -91,7 +91,7 @@ class Route:
     def is_about_tasks(self) -> bool:
         """Whether it does more than to say what is served."""
         name: str = self.method.containing_service.name
-        return name != "AgentMetadataService"
+        return not name.endswith("MetadataService")
 
 
 def derive_routes(services: Iterable[ServiceDescriptor]) -> tuple[Route, ...]:

@@ -29,6 +29,7 @@ IN_URLS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "g
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BASE64 = re.compile(r"[A-Za-z0-9_+/-]*={0,2}")
 _SHOWN = 300
+_OF_A_CONNECTION = "Failed to parse connection field"
 
 
 def unary_request(route: Route, bound: Mapping[str, str], query: bytes, body: bytes) -> bytes:
@@ -195,6 +196,8 @@ def _message(descriptor: Descriptor, values: dict[str, Any]) -> bytes:
         ParseDict(values, message)
     except Exception as error:  # noqa: BLE001 - odd values make the parser raise TypeErrors and more, not only ParseErrors
         reason = str(error).split("\n", 1)[0]
+        if reason.startswith(_OF_A_CONNECTION):  # it shows what is there, which may be a secret
+            reason = f"{_OF_A_CONNECTION}: secrets and configs are objects, of a text for each name"
         raise malformed(f"the request is no {descriptor.full_name}: {reason}") from None
     raw: bytes = message.SerializeToString()
     return raw

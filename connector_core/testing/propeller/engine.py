@@ -10,13 +10,15 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from grpc import StatusCode
 
+from connector_core.connection import Connection
 from connector_core.literals import to_literal_map
 from connector_core.task import TaskCategory
 from connector_core.testing.propeller.faults import Faults
+from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE
 from connector_core.testing.propeller.rounds import Rounds
 from connector_core.testing.propeller.routing import DEFAULT, Deployment, RoutingTable
 from connector_core.testing.propeller.tasks import Call, EngineTask, Workflow, complete
-from connector_core.testing.propeller.wire import Wire
+from connector_core.testing.propeller.wire import Second, Wire
 
 DEFAULT_DEADLINE = 3.0
 """Seconds that the engine gives each call to its default deployment."""
@@ -43,7 +45,9 @@ class FakePropeller:
         static_task_types: task types that the configuration sends there; they are called as async.
         named: further deployments by name. Theirs are the addresses, and no deadlines unless a `Deployment` has some.
         max_attempts: how often a task is tried, where `submit` does not say it.
-        engine_version: before 1.16 the engine does not understand RETRYABLE_FAILED.
+        engine_version: before 1.16 the engine does not understand RETRYABLE_FAILED; from 2.0 on it speaks the protocol's second
+            generation, which has no sync calls and needs the extra `v2`.
+        connection: what an engine of 2.0 and later sends with each call about a job.
         ping_every: seconds between the pings of a connection that has a call under way; the engine's v1 sends none, its v2
             every 30.
         workers: how many GetTask calls are made at once; the real engine makes 10, `None` is as many as there are jobs.
@@ -65,6 +69,7 @@ class FakePropeller:
         named: Mapping[str, Deployment | Sequence[str]] | None = None,
         max_attempts: int = 3,
         engine_version: tuple[int, int] = (1, 16),
+        connection: Connection | None = None,
         ping_every: float | None = None,
         workers: int | None = None,
         workflow: Workflow = Workflow(),  # noqa: B008 - immutable
@@ -79,10 +84,11 @@ class FakePropeller:
         if not deployments:
             raise ValueError("the engine has no server to call: give addresses, or named deployments")
         self.faults = Faults()
-        self.routes = RoutingTable(deployments)
+        self._speaks_v2 = engine_version >= SECOND_GENERATION_SINCE
+        self.routes = RoutingTable(deployments, keeps_versions=self._speaks_v2)
         self.tasks: list[EngineTask] = []
         self._prefixes: set[str] = set()
-        self._wire = Wire(deployments, ping_every)
+        self._wire = Wire(deployments, ping_every, Second(connection) if self._speaks_v2 else None)
         self._workflow = workflow
         self._max_attempts = max_attempts
         self._rounds = Rounds(self._wire, self.routes, self.faults, engine_version, workers)
@@ -124,6 +130,7 @@ class FakePropeller:
             workflow,
             f"n{len(self.tasks)}" if path is None else path,
             max_attempts or self._max_attempts,
+            is_of_v2=self._speaks_v2,
         )
         if task.prefix in self._prefixes:
             raise ValueError(f"there is a task at {task.path!r} of this execution already")

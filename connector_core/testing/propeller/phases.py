@@ -10,6 +10,9 @@ from connector_core.resource import Phase
 RETRYABLE_FAILED_SINCE = (1, 16)
 """The first engine that understands RETRYABLE_FAILED."""
 
+SECOND_GENERATION_SINCE = (2, 0)
+"""The first engine that speaks the protocol's second generation, which has no `state`."""
+
 
 class Verdict(Enum):
     """What becomes of a task attempt once its resource has been read."""
@@ -53,6 +56,8 @@ _PHASE_OF_STATE = {
 def read_resource(resource: agent_pb2.Resource, engine_version: tuple[int, int], *, is_sync: bool) -> Reading:
     """Return what an engine of that version makes of a resource; a sync one's `state` is never looked at."""
     if resource.phase == 0:
+        if engine_version >= SECOND_GENERATION_SINCE:
+            return Reading(Verdict.UNREADABLE, 0, resource.message)
         state = agent_pb2.RETRYABLE_FAILURE if is_sync else resource.state
         phase = _PHASE_OF_STATE.get(state)
         verdict = Verdict.UNREADABLE if phase is None else _VERDICTS[phase]

@@ -45,11 +45,16 @@ class Route(NamedTuple):
 class RoutingTable:
     """The engine's knowledge of who serves what.
 
+    Args:
+        deployments: by name.
+        keeps_versions: whether all versions of a task type are known, as the engine's v2 has it, and not only the last.
+
     Attributes:
-        listed: what servers listed at the last poll: by task type name, the one version that came last.
+        listed: what servers listed at the last poll, by the task type's name and version.
     """
 
-    def __init__(self, deployments: Mapping[str, Deployment]) -> None:
+    def __init__(self, deployments: Mapping[str, Deployment], *, keeps_versions: bool = False) -> None:
+        self._keeps_versions = keeps_versions
         self.listed: dict[str, dict[int, Route]] = {}
         self._fallback = Route(DEFAULT, is_sync=False) if DEFAULT in deployments else None
         self._configured = {
@@ -67,7 +72,8 @@ class RoutingTable:
                 for name in agent.supported_task_types:
                     self.listed[name] = {0: route}
                 for category in agent.supported_task_categories:
-                    self.listed[category.name] = {category.version: route}
+                    others = self.listed.get(category.name, {}) if self._keeps_versions else {}
+                    self.listed[category.name] = {**others, category.version: route}
 
     def for_new_task(self, category: TaskCategory) -> Route | None:
         """Return where a task is started; `None` for a task type that no connector is known for."""

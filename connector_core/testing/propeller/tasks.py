@@ -67,7 +67,7 @@ class Attempt:
     Attributes:
         number: the engine's `retry_attempt`, from 0.
         task_execution_id: what the server is told; not unique between tasks of one execution.
-        output_prefix: where this attempt's outputs go; ends in the attempt's number.
+        output_prefix: where this attempt's outputs go; ends in the attempt's number, which the engine's v2 counts from 1 there.
         resource_meta: the job's handle, once a CreateTask was answered OK and the engine has saved it.
         failed_gets: GetTask calls that failed, never counted back.
         has_status: whether a GetTask was ever answered.
@@ -114,6 +114,7 @@ class EngineTask:
     failed_rounds: int = 0
     deletes_to_come: int = 0
     ends_as: Phase = Phase.ABORTED
+    is_of_v2: bool = False
 
     def __post_init__(self) -> None:
         self.begin_attempt()
@@ -153,14 +154,15 @@ class EngineTask:
         """Queue the task (again), with the next `retry_attempt`."""
         number = len(self.attempts)
         execution_id = TaskExecutionIdentifier(
-            task_id=self.template.id,
+            task_id=None if self.is_of_v2 else self.template.id,
             # The protocol's node id is not qualified by the path to the node.
             node_execution_id=NodeExecutionIdentifier(
                 node_id=self.path.rpartition("/")[2], execution_id=self.workflow.id
             ),
             retry_attempt=number,
         )
-        self.attempts.append(Attempt(number, execution_id, f"{self.prefix}{number}"))
+        folder = number + 1 if self.is_of_v2 else number  # the engine's v2 counts retries from 0, and folders from 1
+        self.attempts.append(Attempt(number, execution_id, f"{self.prefix}{folder}"))
         self.phase = Phase.QUEUED
 
     def metadata(self) -> agent_pb2.TaskExecutionMetadata:

@@ -14,6 +14,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 from google.protobuf.message import Message
 
+from connector_core.connection import Connection
 from connector_core.testing.propeller.routing import Deployment
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -39,11 +40,42 @@ class Reply(NamedTuple):
     message: Any = None
 
 
-class Wire:
-    """Channels to deployments, each opened with its first call and kept; ListAgents has a new one each time."""
+class Second:
+    """The protocol's second generation, which needs the extra `v2`.
 
-    def __init__(self, deployments: Mapping[str, Deployment], ping_every: float | None = None) -> None:
+    Args:
+        connection: what the engine sends with each call about a job.
+    """
+
+    def __init__(self, connection: Connection | None) -> None:
+        from connector_core.testing import second_generation
+
+        self._stub = second_generation.SecondStub
+        self._connection = connection
+
+    def jobs_stub(self, channel: grpc.aio.Channel) -> Any:
+        """Return what calls about jobs are made on."""
+        return self._stub(channel, "AsyncConnectorService", self._connection)
+
+    def metadata_stub(self, channel: grpc.aio.Channel) -> Any:
+        """Return what is asked for what is served."""
+        return self._stub(channel, "ConnectorMetadataService")
+
+
+class Wire:
+    """Channels to deployments, each opened with its first call and kept; ListAgents has a new one each time.
+
+    Args:
+        deployments: by name.
+        ping_every: seconds between pings; none unless given.
+        second: speaks the protocol's second generation, which asks what is served over a channel that is kept, too.
+    """
+
+    def __init__(
+        self, deployments: Mapping[str, Deployment], ping_every: float | None = None, second: "Second | None" = None
+    ) -> None:
         self._deployments = dict(deployments)
+        self._second = second
         self._pings = _pings(ping_every) if ping_every is not None else []
         self._channels: dict[str, grpc.aio.Channel] = {}
 
@@ -57,7 +89,11 @@ class Wire:
         return self._deployments[deployment].deadline_of(method)
 
     async def list_agents(self, deployment: str) -> Reply:
-        """Call ListAgents over a new connection."""
+        """Ask what is served."""
+        if self._second is not None:
+            second = self._second.metadata_stub(self._channel(deployment))
+            timeout = self.deadline_of(deployment, "ListAgents")
+            return await _reply(second.ListAgents(agent_pb2.ListAgentsRequest(), timeout=timeout))
         async with self._open(deployment) as channel:
             stub = AgentMetadataServiceStub(channel)
             timeout = self.deadline_of(deployment, "ListAgents")
@@ -65,7 +101,8 @@ class Wire:
 
     async def call(self, deployment: str, method: str, request: Message) -> Reply:
         """Call CreateTask, GetTask or DeleteTask."""
-        stub = AsyncAgentServiceStub(self._channel(deployment))
+        channel = self._channel(deployment)
+        stub = AsyncAgentServiceStub(channel) if self._second is None else self._second.jobs_stub(channel)
         return await _reply(getattr(stub, method)(request, timeout=self.deadline_of(deployment, method)))
 
     async def execute(self, deployment: str, header: agent_pb2.CreateRequestHeader, inputs: LiteralMap) -> Reply:

@@ -1,0 +1,57 @@
+"""How one generation of the protocol writes its messages, for servicers that are the same in all of them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from flyteidl.admin import agent_pb2
+from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+
+from connector_core.connection import Connection
+from connector_core.resource import LogPage
+
+
+class Dialect(Protocol):
+    """Reads requests into the first generation's messages, which connectors know, and writes answers from them.
+
+    Each `read_` method raises an InvalidRequestError for bytes that are no such message.
+    """
+
+    def read_create(self, raw: bytes) -> tuple[agent_pb2.CreateTaskRequest, Connection]:
+        """Read CreateTask's request."""
+        ...
+
+    def read_get(self, raw: bytes) -> tuple[agent_pb2.GetTaskRequest, Connection]:
+        """Read GetTask's request."""
+        ...
+
+    def read_delete(self, raw: bytes) -> tuple[agent_pb2.DeleteTaskRequest, Connection]:
+        """Read DeleteTask's request."""
+        ...
+
+    def read_metrics(self, raw: bytes) -> agent_pb2.GetTaskMetricsRequest:
+        """Read GetTaskMetrics' request."""
+        ...
+
+    def read_logs(self, raw: bytes) -> agent_pb2.GetTaskLogsRequest:
+        """Read GetTaskLogs' request."""
+        ...
+
+    def write_created(self, resource_meta: bytes) -> bytes:
+        """Write CreateTask's answer."""
+        ...
+
+    def write_resource(self, resource: agent_pb2.Resource) -> bytes:
+        """Write GetTask's answer; the resource may be another caller's as well, and is left as it is."""
+        ...
+
+    def write_deleted(self) -> bytes:
+        """Write DeleteTask's answer."""
+        ...
+
+    def write_metrics(self, results: Iterable[ExecutionMetricResult]) -> bytes:
+        """Write GetTaskMetrics' answer."""
+        ...
+
+    def write_logs(self, page: LogPage) -> Iterator[bytes]:
+        """Write GetTaskLogs' answers for one page."""
+        ...

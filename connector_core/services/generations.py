@@ -1,0 +1,107 @@
+"""Which generations of the protocol a host serves, and the services of each."""
+
+import importlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flyteidl.service import agent_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from connector_core.errors import SettingsError
+from connector_core.jobs import Jobs
+from connector_core.registry import ConnectorRegistry
+from connector_core.secrets import SecretSource
+from connector_core.services.async_service import AsyncConnectorService
+from connector_core.services.metadata_service import ConnectorMetadataService
+from connector_core.services.recording import Recorder
+from connector_core.services.sync_service import SyncConnectorService
+from connector_core.services.v1 import V1
+from connector_core.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_EXTRA = "the extra v2 is not installed: pip install 'connector-core[v2]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One of the protocol's services, and who answers its calls."""
+
+    descriptor: ServiceDescriptor
+    servicer: object
+
+
+class Generations:
+    """The first generation of the protocol, and the second one where it is wanted and can be had.
+
+    Args:
+        settings: what is wanted.
+        secrets: is told of those that callers bring, which have no place in the log.
+
+    Attributes:
+        without_v2: why the second one is not served; empty where it is.
+
+    Raises:
+        SettingsError: the second one is required, and cannot be had.
+    """
+
+    def __init__(self, settings: Settings, secrets: SecretSource | None = None) -> None:
+        self._secrets = secrets or SecretSource()
+        self._first = V1(retryable_as_state=settings.retryable_failures == "state")
+        self._second, self.without_v2 = _load(settings.protocols)
+
+    @property
+    def descriptors(self) -> Sequence[ServiceDescriptor]:
+        """The services, those of the first generation first."""
+        files = [agent_pb2.DESCRIPTOR, *([self._second.DESCRIPTOR] if self._second is not None else [])]
+        return [service for file in files for service in sorted(file.services_by_name.values(), key=_place)]
+
+    def services(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> list[Service]:
+        """Make the services, over one registry and the same jobs."""
+        servicers: dict[str, object] = {
+            "AsyncAgentService": AsyncConnectorService(registry, jobs, recorder, self._first),
+            "SyncAgentService": SyncConnectorService(registry, jobs, recorder, self._first),
+            "AgentMetadataService": ConnectorMetadataService(registry, recorder),
+        }
+        if self._second is not None:
+            servicers |= {
+                "AsyncConnectorService": AsyncConnectorService(
+                    registry, jobs, recorder, self._second.V2(self._secrets.note_brought)
+                ),
+                "ConnectorMetadataService": self._second.ConnectorMetadataService(registry, recorder),
+            }
+        return [Service(descriptor, servicers[descriptor.name]) for descriptor in self.descriptors]
+
+
+def _place(service: ServiceDescriptor) -> int:
+    """Return where a service stands in its file: by name, they come in another order in each process."""
+    place: int = service.index
+    return place
+
+
+def _load(wanted: str) -> tuple[Any, str]:
+    """Return the second generation's package, or why there is none."""
+    if wanted == "v1":
+        return None, "the setting protocols has v1 alone"
+    package, reason = _import()
+    if package is None and wanted == "both":
+        raise SettingsError(f"protocols is both, and engines of the 2.x line cannot be served: {reason}")
+    if package is None and reason is not _EXTRA:
+        _log.warning("engines of the 2.x line are not served: %s", reason)
+    return package, reason
+
+
+def _import() -> tuple[Any, str]:
+    try:
+        package = importlib.import_module("connector_core.services.v2")
+    except ModuleNotFoundError as error:
+        if error.name == "flyteidl2":
+            return None, _EXTRA
+        return None, f"the installed flyteidl2 is not whole, or too old: {error}"
+    except Exception as error:  # noqa: BLE001 - generated code that does not fit the installed protobuf raises what it likes
+        return None, f"the installed flyteidl2 cannot be imported: {type(error).__name__}: {error}"
+    if found := package.contradictions():
+        return None, f"the installed flyteidl2 does not go with the installed flyteidl: {'; '.join(found)}"
+    return package, ""

@@ -1,0 +1,22 @@
+"""Tests that hold for both generations of the protocol run once for either."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.generations import speak
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Leave out the second generation where a test says so: what is not there needs no skipping."""
+    if "spoken" in metafunc.fixturenames:
+        is_of_the_first = metafunc.definition.get_closest_marker("of_the_first_generation") is not None
+        metafunc.parametrize("spoken", ["v1"] if is_of_the_first else ["v1", "v2"], indirect=True)
+
+
+@pytest.fixture
+def spoken(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The generation of the protocol that the test's servers are called in."""
+    speak(request.param)
+    yield request.param
+    speak("v1")
