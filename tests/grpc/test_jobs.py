@@ -207,7 +207,7 @@ class TestErrors:
         "error", [ValueError("<html>"), PermissionError("token expired"), KeyError("state")], ids=repr
     )
     async def test_no_plain_exception_fails_a_running_job(self, error: Exception) -> None:
-        async with running_server(Jobs(get=raising(error)), settings={"deadlines": {"get": 0.01}}) as host:
+        async with running_server(Jobs(get=raising(error)), settings={"deadlines": {"get": 0.3}}) as host:
             resource = await host.get("job", META)
         assert resource.phase == TaskExecution.RUNNING
         assert type(error).__name__ in resource.message
