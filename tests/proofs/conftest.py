@@ -5,14 +5,17 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from pydantic import SecretStr
 
+from connector_core.connection import Connection
 from tests.proofs.backends.openai_api import KEY, OpenAI
 from tests.proofs.backends.snowflake import snowflake
+from tests.proofs.backends.tunnel import in_pem, make_key
 from tests.proofs.backends.web import listening
 from tests.proofs.backends.webhooks import Webhooks
-from tests.proofs.distributions import FAKESNOW, OF_CLOUDS, OF_OPENAI, SERVER
+from tests.proofs.distributions import FAKESNOW, FLYTE, OF_CLOUDS, OF_OPENAI, SERVER
 from tests.proofs.environments import bridged, once, session_folder
-from tests.proofs.peers import Pair, pair
+from tests.proofs.peers import FLYTE_SERVER, Pair, pair
 from tests.support.environments import Venv, make_venv
 
 
@@ -81,13 +84,33 @@ def forget_aws(aws: str) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def clouds(shared: Path, tmp_path_factory: pytest.TempPathFactory, aws: str) -> Iterator[Pair]:
+def fakesnow(shared: Path) -> Venv:
+    """The environment of Snowflake's fake."""
+    return Venv(once(shared / "fakesnow", lambda place: make_venv(place / "venv", *FAKESNOW)) / "venv")
+
+
+@pytest.fixture(scope="session")
+def clouds(shared: Path, tmp_path_factory: pytest.TempPathFactory, aws: str, fakesnow: Venv) -> Iterator[Pair]:
     """flytekit's server and ours, with flytekit's plugins for AWS and Snowflake."""
     folder = bridged(shared, "clouds", "flytekit", [*SERVER, *OF_CLOUDS], "flytekit_tasks.py", "aws", "snowflake")
-    server = once(shared / "fakesnow", lambda place: make_venv(place / "venv", *FAKESNOW))
     logs = tmp_path_factory.mktemp("clouds")
     credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-    with snowflake(Venv(server / "venv"), logs) as environment:
-        environment.update(credentials, AWS_ENDPOINT_URL=aws)
+    with snowflake(fakesnow, logs) as environment:
+        key = {"_FSEC_SNOWFLAKE_PRIVATE_KEY": in_pem(make_key()).decode()}
+        environment.update(credentials, AWS_ENDPOINT_URL=aws, **key)
         with pair(folder, logs, environment) as servers:
             yield servers
+
+
+@pytest.fixture(scope="session")
+def sdk(shared: Path, tmp_path_factory: pytest.TempPathFactory, fakesnow: Venv) -> Iterator[Pair]:
+    """The server of Flyte's SDK 2 and ours, with the SDK's plugin for Snowflake, called by an engine of the 2.x line."""
+    folder = bridged(shared, "sdk", "flyte", FLYTE, "flyte_tasks.py")
+    logs = tmp_path_factory.mktemp("sdk")
+    connection = Connection(secrets={"snowflake_private_key": SecretStr(in_pem(make_key()).decode())})
+    options = {"engine_version": (2, 0), "connection": connection}
+    with (
+        snowflake(fakesnow, logs) as environment,
+        pair(folder, logs, environment, *FLYTE_SERVER, **options) as servers,
+    ):
+        yield servers

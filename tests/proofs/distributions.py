@@ -14,3 +14,6 @@ OF_CLOUDS = [
 
 FAKESNOW = ["fakesnow[server]==0.12.1", "snowflake-connector-python==4.8.1"]
 """The server; without the second one it gets a client that it does not import with."""
+
+FLYTE = ["flyte[connector]==2.12.1", "flyteplugins-snowflake==2.12.1", "snowflake-connector-python==4.8.1"]
+"""Flyte's SDK 2, with what its server needs."""

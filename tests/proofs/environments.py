@@ -46,7 +46,9 @@ def bridged(shared: Path, name: str, bridge: str, requirements: list[str], scrip
     plugin = once(shared / f"wheel-{bridge}", lambda folder: build_wheel(ROOT / "connector_plugins" / bridge, folder))
 
     def make(folder: Path) -> None:
-        venv = make_venv(folder / "venv", *requirements, *wheels.rglob("*.whl"), *plugin.rglob("*.whl"))
+        (core,), (plugin_wheel,) = wheels.rglob("*.whl"), plugin.rglob("*.whl")
+        both_generations = f"connector-core[v2] @ {core.as_uri()}"
+        venv = make_venv(folder / "venv", *requirements, both_generations, plugin_wheel)
         (folder / "tasks").mkdir()
         # The first to import what is here compiles it, so that two servers that start at once do not.
         run(venv.python, INSIDE / script, folder / "tasks", *groups, PYTHONDONTWRITEBYTECODE="")

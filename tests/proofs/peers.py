@@ -6,21 +6,24 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
-from flyteidl.admin.agent_pb2 import Agent, ListAgentsRequest
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from connector_core.testing.propeller import FakePropeller, Workflow
 from tests.proofs.stories import Story, differences, story_of
 from tests.support.environments import Venv, clean_environment
 from tests.support.hosts import host_process
+
+FLYTEKIT_SERVER = ("pyflyte", "serve", "connector")
+FLYTE_SERVER = ("c0",)
 
 READY_WITHIN = 60.0
 PATIENCE = 60.0
@@ -37,11 +40,17 @@ class Pair:
         theirs: its address.
         ours: its address.
         tasks: the folder of tasks that their own tools have serialised.
+        engine_options: of the engine that calls both.
     """
 
     theirs: str
     ours: str
     tasks: Path
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_2x(self) -> "Pair":
+        """Return the pair with an engine of the 2.x line, which flytekit's own server does not understand."""
+        return replace(self, engine_options={**self.engine_options, "engine_version": (2, 0)})
 
     def template(self, name: str) -> TaskTemplate:
         """Return a task by its name."""
@@ -52,7 +61,8 @@ class Pair:
     async def engine(self, address: str) -> AsyncIterator[FakePropeller]:
         """An engine that waits long, tries each task once, and has never given one to any server before."""
         workflow = Workflow(name=f"execution-{next(_executions)}")
-        async with FakePropeller([address], deadline=PATIENCE, max_attempts=1, workflow=workflow) as engine:
+        options = {**self.engine_options, "deadline": PATIENCE, "max_attempts": 1, "workflow": workflow}
+        async with FakePropeller([address], **options) as engine:
             yield engine
 
     async def run(self, address: str, name: str, inputs: Mapping[str, Any]) -> Story:
@@ -97,24 +107,27 @@ class Pair:
 
 
 @contextmanager
-def pair(folder: Path, logs: Path, environment: Mapping[str, str]) -> Iterator[Pair]:
-    """Run both servers in the environment of a folder that `bridged` has made, until the block ends."""
+def pair(
+    folder: Path, logs: Path, environment: Mapping[str, str], *server: str, **engine_options: Any
+) -> Iterator[Pair]:
+    """Run both servers in the environment of a folder that `bridged` has made, until the block ends.
+
+    Args:
+        folder: what `bridged` returned.
+        logs: where they run, and theirs logs to.
+        environment: variables of both.
+        server: the command that starts theirs; flytekit's unless given.
+        engine_options: of the engine that calls both.
+    """
     venv = Venv(folder / "venv")
     environment = {**environment, "PYTHONDONTWRITEBYTECODE": ""}  # starting often is what compiling once is for
     with ExitStack() as servers:
-        theirs = servers.enter_context(_flytekit_server(venv, logs, environment))  # it starts while ours does
+        started = _their_server(venv, logs, environment, server or FLYTEKIT_SERVER)
+        theirs = servers.enter_context(started)  # it starts while ours does
         program = venv.script("connector-host")
         host = servers.enter_context(host_process(program=program, cwd=logs, before=(), **environment))
         theirs.wait()
-        yield Pair(theirs.address, host.address, folder / "tasks")
-
-
-def agents(address: str) -> Mapping[str, Agent]:
-    """Return what a server lists, by task type."""
-    with grpc.insecure_channel(address) as channel:
-        stub = AgentMetadataServiceStub(channel)
-        answer = stub.ListAgents(ListAgentsRequest(), wait_for_ready=True, timeout=READY_WITHIN)
-    return {category.name: agent for agent in answer.agents for category in agent.supported_task_categories}
+        yield Pair(theirs.address, host.address, folder / "tasks", engine_options)
 
 
 @dataclass(frozen=True)
@@ -125,18 +138,19 @@ class _Server:
 
     def wait(self) -> None:
         try:
-            agents(self.address)
+            with grpc.insecure_channel(self.address) as channel:
+                HealthStub(channel).Check(HealthCheckRequest(), wait_for_ready=True, timeout=READY_WITHIN)
         except grpc.RpcError as error:
             code = self.process.poll()
-            raise AssertionError(f"flytekit does not serve, exit code {code}:\n{self.log.read_text()}") from error
+            raise AssertionError(f"their server does not serve, exit code {code}:\n{self.log.read_text()}") from error
 
 
 @contextmanager
-def _flytekit_server(venv: Venv, logs: Path, environment: Mapping[str, str]) -> Iterator[_Server]:
+def _their_server(venv: Venv, logs: Path, environment: Mapping[str, str], server: Sequence[str]) -> Iterator[_Server]:
     port, metrics_port = _free_port(), _free_port()
-    command = [str(venv.script("pyflyte")), "serve", "connector"]
-    command += ["--port", str(port), "--prometheus_port", str(metrics_port)]
-    with (logs / "flytekit.txt").open("wb") as out:
+    program, *rest = server
+    command = [str(venv.script(program)), *rest, "--port", str(port), "--prometheus_port", str(metrics_port)]
+    with (logs / "theirs.txt").open("wb") as out:
         process = subprocess.Popen(
             command,
             stdout=out,
@@ -147,7 +161,7 @@ def _flytekit_server(venv: Venv, logs: Path, environment: Mapping[str, str]) -> 
             start_new_session=True,
         )
         try:
-            yield _Server(f"127.0.0.1:{port}", process, logs / "flytekit.txt")
+            yield _Server(f"127.0.0.1:{port}", process, logs / "theirs.txt")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # on SIGTERM it would wait for calls that are open

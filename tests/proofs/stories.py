@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flyteidl.admin import agent_pb2
+from flyteidl2.connector import connector_pb2
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from connector_core import Phase
 from connector_core.literals.packed import read_msgpack
@@ -60,7 +62,7 @@ def story_of(task: EngineTask) -> Story:
     resources: list[Mapping[str, Any]] = []
     for call in task.calls:
         if call.resource is not None:
-            fields = dict(_fields(call.resource))
+            fields = dict(_fields(_as_sent(call.resource, is_of_v2=task.is_of_v2)))
             if resources and fields == resources[-1]:
                 continue
             resources.append(fields)
@@ -93,7 +95,12 @@ def _differing(what: str, theirs: Any, ours: Any) -> list[str]:
     return [] if theirs == ours else [f"{what}: theirs {theirs!r}, ours {ours!r}"]
 
 
-def _fields(resource: agent_pb2.Resource) -> Iterator[tuple[str, Any]]:
+def _as_sent(resource: agent_pb2.Resource, *, is_of_v2: bool) -> Message:
+    """Return the message of the generation that was spoken, some of whose fields the first one does not have."""
+    return connector_pb2.Resource.FromString(resource.SerializeToString()) if is_of_v2 else resource
+
+
+def _fields(resource: Message) -> Iterator[tuple[str, Any]]:
     """Every field that is set, messages within it too."""
     yield from _flat("", MessageToDict(resource, preserving_proto_field_name=True, use_integers_for_enums=True))
 

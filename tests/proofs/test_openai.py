@@ -95,3 +95,12 @@ async def test_an_aborted_batch_is_cancelled_by_either(both: Pair, openai: OpenA
             await engine.run_until_settled()
         assert story_of(task).calls == [("CreateTask", "OK"), ("GetTask", "OK"), ("DeleteTask", "OK")]
         assert openai.status("batch_2") == "cancelling"
+
+
+async def test_an_engine_of_the_2x_line_hears_the_same_of_a_batch(both: Pair, openai: OpenAI) -> None:
+    theirs = await run_batch(both, openai, both.theirs)
+    ours = await run_batch(both.of_2x(), openai, both.ours)
+    assert ours.calls == theirs.calls
+    assert ours.resource_meta == theirs.resource_meta
+    assert [state["phase"] for state in ours.resources] == [state["phase"] for state in theirs.resources]
+    assert ours.outputs == theirs.outputs

@@ -48,3 +48,16 @@ async def test_what_is_called_is_what_the_workflow_asked_for(both: Pair, webhook
     await both.run(both.ours, "get", {"url": f"{webhooks_url}/echo", "text": "a b&c"})
     (asked,) = webhooks.log.take()
     assert (asked.method, asked.url, asked.headers["accept"]) == ("GET", "/echo?q=a+b%26c", "text/plain")
+
+
+async def test_an_engine_of_the_2x_line_which_has_no_sync_calls_gets_the_same_output(
+    both: Pair, webhooks: Webhooks, webhooks_url: str
+) -> None:
+    inputs: dict[str, Any] = {"url": f"{webhooks_url}/echo", "text": "hé", "team": "red", "times": 3}
+    theirs = await both.run(both.theirs, "post", inputs)
+    asked_by_theirs = webhooks.log.take()
+    ours = await both.of_2x().run(both.ours, "post", inputs)
+    assert webhooks.log.take() == asked_by_theirs[-1:]
+    assert ours.calls == [("CreateTask", "OK"), ("GetTask", "OK")]
+    assert (ours.phase, ours.last["message"]) == (theirs.phase, theirs.last["message"])
+    assert ours.outputs == theirs.outputs

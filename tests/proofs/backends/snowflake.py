@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.proofs.backends.tunnel import in_pem, make_certificates, make_key, tunnel
+from tests.proofs.backends.tunnel import make_certificates, tunnel
 from tests.proofs.environments import INSIDE
 from tests.support.background import in_background
 from tests.support.environments import Venv, clean_environment
@@ -26,7 +26,6 @@ def snowflake(venv: Venv, folder: Path) -> Iterator[dict[str, str]]:
         yield {
             "HTTPS_PROXY": proxy,
             "REQUESTS_CA_BUNDLE": str(certificates.authority),
-            "_FSEC_SNOWFLAKE_PRIVATE_KEY": in_pem(make_key()).decode(),
         }
 
 
