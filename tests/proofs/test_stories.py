@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from flyteidl.admin.agent_pb2 import Resource as ResourceMessage
-from flyteidl.core.execution_pb2 import TaskLog
+from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
 from grpc import StatusCode
 
 from connector_core import Phase
@@ -38,7 +38,7 @@ def test_pickles_may_have_their_maps_in_another_order_and_nothing_else() -> None
 
 
 async def test_every_field_that_is_set_is_in_the_story_and_what_is_said_again_is_not() -> None:
-    said = ResourceMessage(phase=2, log_links=[TaskLog(uri="u", name="n")])
+    said = ResourceMessage(phase=TaskExecution.RUNNING, log_links=[TaskLog(uri="u", name="n")])
     said.custom_info.update({"depth": {"of": [1.5]}})
     said.outputs.literals["x"].scalar.primitive.integer = 3
     async with FakePropeller(["127.0.0.1:1"]) as engine:
