@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from connector_core.testing import RunningServer, running_server
 from tests.bridges.conftest import Bridge
-from tests.support.flyte_sdk import ECHO, GENERATIONS, async_stub, create_request, plain, sdk_server
+from tests.support.flyte_sdk import ECHO, async_stub, create_request, plain, sdk_server
 
 ECHOED = connector_pb2.TaskCategory(name="flyte_echo")
 PLAIN = connector_pb2.TaskCategory(name="flyte_plain")
@@ -59,7 +59,7 @@ class Servers:
         return await self.ask_theirs(method, request), await self.ask_ours(method, request)
 
 
-@pytest.fixture(params=GENERATIONS)
+@pytest.fixture(params=["v1", "v2"])
 async def servers(request: pytest.FixtureRequest, bridge_flyte: Bridge) -> AsyncIterator[Servers]:
     connectors = bridge_flyte(ECHO, plain("flyte_plain"))
     async with AsyncExitStack() as stack:
@@ -159,7 +159,7 @@ async def test_methods_without_keyword_arguments_and_plain_ones_are_served(serve
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("servers", GENERATIONS[1:], indirect=True)  # the first generation has no connection
+@pytest.mark.parametrize("servers", ["v2"], indirect=True)  # the first generation has no connection
 async def test_a_connections_values_reach_the_connector_by_name(servers: Servers) -> None:
     connection = Connection(secrets={"api_key": "s3cret", "both": "secret"}, configs={"both": "config"})
     request = create_request("flyte_echo")

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import grpc.aio
@@ -21,9 +20,6 @@ from flyteidl2.task.common_pb2 import Inputs
 from google.protobuf.json_format import ParseDict
 
 GROUP = "flyte.connectors"
-
-GENERATIONS = ["v1", *(["v2"] if find_spec("connector_core.services.v2") else [])]
-"""Which generations of the protocol this checkout's host speaks."""
 
 ECHO = '''
 """Answers with all that it was given."""

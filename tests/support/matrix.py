@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from tests.support.bridge_probe import BY_ITS_CLASS, SAME
 from tests.support.environments import clean_environment, run, uv
-from tests.support.flyte_sdk import GENERATIONS
 from tests.support.hosts import host_process
 
 PROBE = Path(__file__).with_name("bridge_probe.py")
@@ -182,16 +181,12 @@ def _served(place: Place, folder: Path) -> dict[str, dict[str, set[str]]]:
     variables: Any = place.variables
     with host_process(program=place.program, cwd=folder, **variables) as host:
         with grpc.insecure_channel(host.address) as channel:
-            answers: dict[str, Any] = {
-                "ListAgents": AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest()).agents
-            }
-            if "v2" in GENERATIONS:
-                listed = ConnectorMetadataServiceStub(channel).ListConnectors(ListConnectorsRequest())
-                answers["ListConnectors"] = listed.connectors
+            agents = AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest()).agents
+            connectors = ConnectorMetadataServiceStub(channel).ListConnectors(ListConnectorsRequest()).connectors
         assert host.stop() == 0, host.output
     return {
         method: {one.name: {category.name for category in one.supported_task_categories} for one in answered}
-        for method, answered in answers.items()
+        for method, answered in (("ListAgents", agents), ("ListConnectors", connectors))
     }
 
 
