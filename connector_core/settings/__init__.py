@@ -1,7 +1,8 @@
 """The host's settings, validated once: command-line flag, then environment, then TOML file, then default."""
 
+from connector_core.settings.environment import ENV_PREFIX
 from connector_core.settings.loading import CONFIG_VARIABLE, load_settings, settings_file
-from connector_core.settings.model import ENV_PREFIX, Settings
+from connector_core.settings.model import Settings
 from connector_core.settings.sections import (
     BatchSettings,
     DeadlineSettings,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode
 
 from connector_core.errors import SettingsError
 from connector_core.task import TaskCategory
@@ -51,9 +50,9 @@ def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
     return {str(TaskCategory.parse(category)): plugin for category, plugin in value.items()}
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
-Preferences = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs), AfterValidator(_canonical_categories)]
-LogLevels = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_levels), AfterValidator(_known_levels)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split)]
+Preferences = Annotated[dict[str, str], BeforeValidator(_split_pairs), AfterValidator(_canonical_categories)]
+LogLevels = Annotated[dict[str, str], BeforeValidator(_split_levels), AfterValidator(_known_levels)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]

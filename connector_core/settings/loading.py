@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError as PydanticSettingsError
 
 from connector_core.errors import SettingsError
-from connector_core.settings.model import ENV_PREFIX, FROM_FILE, Settings
+from connector_core.settings.environment import ENV_PREFIX, from_environment, merged
+from connector_core.settings.model import Settings
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("connector-host.toml")
@@ -31,12 +31,13 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
     path = settings_file(file)
     from_file = _read(path) if path else {}
     _refuse_unknown_variables()
+    from_variables = from_environment(
+        {name: text for name, text in os.environ.items() if name.upper() != CONFIG_VARIABLE}
+    )
     try:
-        return Settings.model_validate({**given, FROM_FILE: from_file})
+        return Settings.model_validate(merged(merged(from_file, from_variables), given))
     except ValidationError as error:
         raise SettingsError(_explain(error, given, from_file, path)) from None
-    except PydanticSettingsError as error:
-        raise SettingsError(f"the environment: {error}") from error
 
 
 def settings_file(file: Path | None) -> Path | None:

@@ -1,18 +1,10 @@
-"""All settings of a host, with the order of the places that they come from."""
+"""All settings of a host."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from connector_core.errors import SettingsError
 from connector_core.settings.kinds import Count, LogLevels, Names, Port, Preferences, Seconds, lines_of
@@ -24,21 +16,15 @@ from connector_core.settings.sections import (
     MemorySettings,
     RideOutSettings,
     SecretSettings,
+    Section,
     SigningSettings,
 )
 
-ENV_PREFIX = "CONNECTOR_HOST__"
 _TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)
-FROM_FILE = "__file__"
-"""The argument of `Settings` that carries what stood in the file."""
 
 
-class Settings(BaseSettings):
-    """All settings of a host."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
-    )
+class Settings(Section):
+    """All settings of a host, as they are given here; `load_settings` reads the environment and a file as well."""
 
     host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 opens the host to the network.")
     port: Port = Field(8000, description="The gRPC port; 0 takes a free one.")
@@ -176,37 +162,3 @@ class Settings(BaseSettings):
                 "or has others than letters, digits and -._~+/="
             )
         return tuple(token.encode() for token in tokens)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - part of pydantic-settings' signature
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the sources in order; what stood in the file comes in among the arguments, and goes last."""
-        assert isinstance(init_settings, InitSettingsSource)  # noqa: S101 - pydantic-settings' own class
-        from_file = init_settings.init_kwargs.pop(FROM_FILE, {})
-        return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, from_file)
-
-
-class _Environment(EnvSettingsSource):
-    """The environment; lists and tables of a plugin's section are JSON there, whose types only the plugin knows."""
-
-    def __call__(self) -> dict[str, Any]:
-        values = super().__call__()
-        for section in values.get("plugins", {}).values():
-            for key, value in section.items():
-                section[key] = _from_json(value)
-        return values
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(("[", "{")):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import NoDecode
 
 from connector_core.errors import SettingsError
 from connector_core.secrets import SecretSource
@@ -101,7 +100,7 @@ class SigningSettings(Section):
     keys_file: Path | None = Field(
         None, description="A file with a key in each line (16 characters or more): the first signs, all verify."
     )
-    keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)] = Field(
+    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="The keys themselves, for the environment."
     )
 

@@ -124,3 +124,23 @@ def test_a_value_that_was_refused_is_not_repeated(empty_folder: Path) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_a_whole_table_may_stand_in_one_variable_and_its_keys_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT", '{"failures": 3, "seconds": 4}')
+    monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT__SECONDS", "5")
+    ride_out = load_settings().ride_out
+    assert (ride_out.failures, ride_out.seconds) == (3, 5)
+
+
+def test_a_table_that_is_no_json_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT", "{failures: 3")
+    with pytest.raises(SettingsError, match="CONNECTOR_HOST__RIDE_OUT is no JSON"):
+        load_settings()
+
+
+def test_a_key_of_what_another_variable_sets_as_a_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT", "much")
+    monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT__SECONDS", "5")
+    with pytest.raises(SettingsError, match="RIDE_OUT__SECONDS is a key of 'ride_out', which another"):
+        load_settings()
