@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from flyteidl.admin.agent_pb2 import LogLine
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
@@ -94,6 +94,11 @@ def _adapter(meta_type: Any) -> "TypeAdapter[Any]":
     return TypeAdapter(meta_type)
 
 
+@cache
+def _reader(meta_type: Any) -> Callable[..., Any]:
+    return _adapter(meta_type).validator.validate_json  # each poll reads one; the adapter's own method is one call more
+
+
 @dataclass
 class ResourceMeta:
     """A connector's own handle of a job: subclass it as a dataclass with the fields that find the job again.
@@ -134,11 +139,10 @@ class ResourceMeta:
 
 def _read(meta_type: type[MetaT], data: bytes) -> MetaT:
     unhashable: Any = meta_type  # mypy takes classes of unhashable instances for unhashable
-    adapter: TypeAdapter[MetaT] = _adapter(unhashable)
     try:
-        return adapter.validate_json(data, strict=True)
+        return cast("MetaT", _reader(unhashable)(data, strict=True))
     except ValueError:  # pydantic's ValidationError is one; importing it would cost each call of this
-        return _read_patiently(meta_type, adapter, data)
+        return _read_patiently(meta_type, _adapter(unhashable), data)
 
 
 def _read_patiently(meta_type: type[MetaT], adapter: "TypeAdapter[MetaT]", data: bytes) -> MetaT:

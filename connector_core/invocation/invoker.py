@@ -102,16 +102,20 @@ class Invoker:
         operation = connector.operation(name)
         place = self._place(connector)
         end = _end(place, name, timeout)
-        with self._span(place, operation) as span:
-            if place.limits.in_place and not operation.kind.is_blocking:
-                use_source(self._secrets)
-                work = (
-                    _call_async(operation, arguments)
-                    if span is None
-                    else run_within(span, partial(_call_async, operation, arguments))
-                )
-                return await run_in_place(place, operation, work, end)
-            return await self._run(place, operation, self._runner(place, operation, arguments, span), end)
+        if self._trace is None or name in LIFECYCLE:
+            return await self._route(place, operation, arguments, end, None)
+        with ended(self._trace(place.subject(operation))) as span:
+            return await self._route(place, operation, arguments, end, span)
+
+    def _route(
+        self, place: Place, operation: Operation, arguments: Mapping[str, Any], end: float, span: CodeSpan | None
+    ) -> Awaitable[Any]:
+        if not place.limits.in_place or operation.kind.is_blocking:
+            return self._run(place, operation, self._runner(place, operation, arguments, span), end)
+        use_source(self._secrets)
+        if span is None:
+            return run_in_place(place, operation, _call_async(operation, arguments), end)
+        return run_in_place(place, operation, run_within(span, partial(_call_async, operation, arguments)), end)
 
     async def stream(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None

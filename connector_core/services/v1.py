@@ -1,6 +1,7 @@
 """The protocol's first generation, `flyteidl.admin`, as engines of the 1.x line speak it."""
 
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 
 from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
@@ -8,6 +9,9 @@ from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from connector_core.connection import Connection
 from connector_core.resource import LogPage, Phase
 from connector_core.services.decoding import decode
+
+_NONE_GIVEN = Connection(MappingProxyType({}), MappingProxyType({}))
+"""This generation has no connections."""
 
 
 class V1:
@@ -23,15 +27,15 @@ class V1:
 
     def read_create(self, raw: bytes) -> tuple[agent_pb2.CreateTaskRequest, Connection]:
         """Read CreateTask's request."""
-        return decode(agent_pb2.CreateTaskRequest, raw), Connection()
+        return decode(agent_pb2.CreateTaskRequest, raw), _NONE_GIVEN
 
     def read_get(self, raw: bytes) -> tuple[agent_pb2.GetTaskRequest, Connection]:
         """Read GetTask's request."""
-        return decode(agent_pb2.GetTaskRequest, raw), Connection()
+        return decode(agent_pb2.GetTaskRequest, raw), _NONE_GIVEN
 
     def read_delete(self, raw: bytes) -> tuple[agent_pb2.DeleteTaskRequest, Connection]:
         """Read DeleteTask's request."""
-        return decode(agent_pb2.DeleteTaskRequest, raw), Connection()
+        return decode(agent_pb2.DeleteTaskRequest, raw), _NONE_GIVEN
 
     def read_metrics(self, raw: bytes) -> agent_pb2.GetTaskMetricsRequest:
         """Read GetTaskMetrics' request."""
