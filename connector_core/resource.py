@@ -142,7 +142,8 @@ def _read(meta_type: type[MetaT], data: bytes) -> MetaT:
     try:
         return cast("MetaT", _reader(unhashable)(data, strict=True))
     except ValueError:  # pydantic's ValidationError is one; importing it would cost each call of this
-        return _read_patiently(meta_type, _adapter(unhashable), data)
+        adapter: TypeAdapter[MetaT] = _adapter(unhashable)
+        return _read_patiently(meta_type, adapter, data)
 
 
 def _read_patiently(meta_type: type[MetaT], adapter: "TypeAdapter[MetaT]", data: bytes) -> MetaT:
