@@ -155,7 +155,7 @@ class Creates:
             return _Outcome(Created(before.resource_meta), before, is_new=False)
         created = None
         try:
-            async with self._claims.held(name, lease):
+            with self._claims.held(name, lease):
                 created = await self._invoke(connector, arguments, None)
         except BaseException:
             await self._claims.let_go(name)
