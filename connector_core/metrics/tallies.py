@@ -106,6 +106,10 @@ class Tallies(Collector):
         _add_sizes(sizes, dict(self._sizes))
         yield from (success, failure, latency, in_flight, sizes)
 
+    def describe(self) -> Iterator[Metric]:
+        """Give the names, for those who ask a registry for some of them."""
+        return self.collect()
+
     def _counter(self, name: str, documentation: str, labels: Sequence[str]) -> Any:
         return CounterMetricFamily(f"{self._prefix}{name}", documentation, labels=labels)
 

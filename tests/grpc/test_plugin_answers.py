@@ -12,7 +12,6 @@ import grpc.aio
 import pytest
 from flyteidl.admin.agent_pb2 import LogLine, TaskExecutionMetadata
 from flyteidl.admin.agent_pb2 import Resource as FlyteResource
-from flyteidl.core.execution_pb2 import TaskExecution
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from flyteidl.core.tasks_pb2 import TaskTemplate
@@ -59,7 +58,7 @@ NO_RESOURCES: dict[str, Any] = {
     "nothing": None,
     "text": "RUNNING",
     "a phase": RUNNING,
-    "the protocol's own message": FlyteResource(phase=TaskExecution.RUNNING),
+    "the protocol's own message without a phase": FlyteResource(),
     "UNDEFINED": Resource(0),  # type: ignore[arg-type]
     "a phase that does not exist": Resource(99),  # type: ignore[arg-type]
     "a phase by name": Resource("RUNNING"),  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def test_a_new_plugin_installs_passes_its_tests_and_is_served(
     shown = in_shell(venv, steps, tmp_path).stdout
     assert " passed" in shown
     assert "Success: no issues found" in shown
-    assert f"word-count  0.1.0    Word Count  words_count  {kind}" in shown
+    assert f"word-count  connector-plugin-word-count  0.1.0    loaded  Word Count  words_count  {kind}" in shown
 
     with host_process(program=venv.script("connector-host"), cwd=tmp_path) as host:
         with grpc.insecure_channel(host.address) as channel:

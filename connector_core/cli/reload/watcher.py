@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from watchfiles import Change, PythonFilter, awatch
+from watchfiles import Change, DefaultFilter, PythonFilter, awatch
 
 from connector_core.cli.reload.sources import Sources
 
@@ -56,15 +56,22 @@ class Watcher:
         paths = list(places)
         if not paths:
             return
-        is_source = PythonFilter()
+        is_source, is_no_cache = PythonFilter(), DefaultFilter()
 
         def counts(change: Change, path: str) -> bool:
-            return Path(path) == settings or is_source(change, path)
+            is_new_folder = is_deep and change is Change.added and is_no_cache(change, path) and Path(path).is_dir()
+            return Path(path) == settings or is_source(change, path) or is_new_folder
 
         watching = awatch(*paths, watch_filter=counts, step=_QUIET_MILLISECONDS, recursive=is_deep)
         async for changes in watching:
-            self._changed.update(Path(path) for _change, path in changes)
-            self._news.set()
+            if changed := {source for _change, path in changes for source in _sources_at(Path(path))}:
+                self._changed.update(changed)
+                self._news.set()
+
+
+def _sources_at(path: Path) -> Iterable[Path]:
+    """Return what has changed: of a new folder what is in it, which may be older than the watch on it."""
+    return path.rglob("*.py") if path.is_dir() else [path]
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import fsspec  # type: ignore[import-untyped]
 import pytest
 from flyteidl.core.types_pb2 import LiteralType, SchemaType, SimpleType, StructuredDatasetType
 
@@ -198,6 +199,18 @@ class TestInputs:
         bucket.put("d/_SUCCESS", b"")
         inputs = {"d": StructuredDataset(f"s3://{bucket.name}/d", "parquet")}
         assert await ask_s3("SELECT sum(n), count(*) FROM d", inputs) == {"result": [{"sum(n)": 3, "count_star()": 3}]}
+
+    async def test_what_another_plugin_registers_for_the_protocol_is_not_taken(
+        self, ask_s3: Ask, bucket: Bucket
+    ) -> None:
+        """Flyte's SDK 2 registers a class of its own, which takes other options, for the whole process."""
+        before = fsspec.get_filesystem_class("s3")
+        fsspec.register_implementation("s3", object, clobber=True)
+        try:
+            inputs = {"f": File(bucket.put("x.csv", b"n\n1\n"))}
+            assert await ask_s3("SELECT count(*) AS n FROM f", inputs) == {"result": 1}
+        finally:
+            fsspec.register_implementation("s3", before, clobber=True)
 
     async def test_partitions_are_columns(self, ask_s3: Ask, bucket: Bucket, tmp_path: Path) -> None:
         for year in (2023, 2024):

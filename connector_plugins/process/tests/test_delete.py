@@ -128,11 +128,13 @@ async def test_a_process_that_has_got_the_wrappers_number_is_not_touched(bench: 
     psutil.Process(meta.pid).kill()
     bench.until(lambda: job.process() is None)
     with subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True) as innocent:  # noqa: ASYNC220
-        record = (job.folder / "started.json").read_text()
-        (job.folder / "started.json").write_text(record.replace(f'"pid": {meta.pid}', f'"pid": {innocent.pid}'))
-        handle = ProcessMeta(meta.job_id, meta.host, innocent.pid, meta.start_time)
-        assert bench.connector.get(handle).phase is Phase.FAILED
-        await bench.connector.delete(handle)
-        assert innocent.poll() is None
-        os.kill(innocent.pid, signal.SIGKILL)
+        try:
+            record = (job.folder / "started.json").read_text()
+            (job.folder / "started.json").write_text(record.replace(f'"pid": {meta.pid}', f'"pid": {innocent.pid}'))
+            handle = ProcessMeta(meta.job_id, meta.host, innocent.pid, meta.start_time)
+            assert bench.connector.get(handle).phase is Phase.FAILED
+            await bench.connector.delete(handle)
+            assert innocent.poll() is None
+        finally:
+            os.kill(innocent.pid, signal.SIGKILL)
     assert bench.connector.get(handle).phase is Phase.ABORTED

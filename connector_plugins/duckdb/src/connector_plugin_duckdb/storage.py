@@ -1,5 +1,6 @@
 """Files and folders at local paths and in object stores, as far as the operator allows them."""
 
+import importlib
 import os
 import shutil
 import threading
@@ -8,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
 from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+from fsspec.registry import known_implementations  # type: ignore[import-untyped]
 
 from connector_core.errors import BackendUnavailableError, ConnectorError, InvalidInputError, PermissionDeniedError
 from connector_core.secrets import get_secret
@@ -132,13 +133,23 @@ class Storage:
         options = {name: _resolved(value) for name, value in given.items()}
         try:
             # Listings are not kept: what another task wrote a second ago has to be seen.
-            return fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False, **options)
+            return _class_of(protocol)(skip_instance_cache=True, use_listings_cache=False, **options)
         except ImportError as error:
             extra = _EXTRAS[protocol]
             raise BackendUnavailableError(
                 f"{protocol}:// needs a package that this host lacks ({error}); "
                 f'install it with: pip install "connector-plugin-duckdb[{extra}]"'
             ) from None
+
+
+def _class_of(protocol: str) -> Any:
+    """Return fsspec's own class for a protocol: other plugins on a host register theirs, for the whole process.
+
+    Raises:
+        ImportError: the package that has it is not installed.
+    """
+    module, _, name = known_implementations[protocol]["class"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 class _Stopping(Callback):  # type: ignore[misc]
