@@ -34,6 +34,6 @@ def _rate(server: Running, effort: Effort) -> float:
             call.answered_by(_ANSWER_SIZE),
             numbers=numbers,
             at_once=AT_ONCE,
-            seconds=max(1.0, effort.seconds),
+            seconds=max(1.0, 4 * effort.seconds),  # waves of 100 ms: a short time would cut much of the last one
         )
     return load.rate
