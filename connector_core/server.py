@@ -49,6 +49,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
 _MAX_PENDING = 100_000
+_LINGER = 0.1
 _INT32_MAX = 2**31 - 1
 
 
@@ -302,6 +303,9 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     if not draining.done():
         await server.stop(grace=0)
     await draining
+    # The last answers may be on their way. A process that ends with something of a client unread resets the connection, and
+    # the client loses what it has not read either.
+    await asyncio.sleep(_LINGER)
 
 
 def _open_tracing() -> "Tracing":
