@@ -2,7 +2,7 @@
 
 FLYTEKIT = "1.16.31"
 SERVER = [f"flytekit=={FLYTEKIT}", "httpx", "prometheus-client"]
-"""What flytekit's server needs. The extra that it has for that, `connector`, holds gRPC to a version older than ours."""
+"""What flytekit's server needs. The extra that it has for that, `connector`, holds gRPC and protobuf to older versions."""
 
 OF_OPENAI = [f"flytekitplugins-openai=={FLYTEKIT}", "openai==3.54.0"]
 OF_CLOUDS = [
