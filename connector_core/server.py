@@ -115,8 +115,9 @@ class ConnectorServer:
         self.metrics = Metrics()
         self.port = settings.port
         self.http_port = settings.http_port
-        self.tracing = _open_tracing() if settings.traces == "otlp" else None
         self._secrets = secrets or settings.secrets.source()
+        self._scrub = Scrubber(lambda: self._secrets.handed_out).scrub
+        self.tracing = _open_tracing(self._scrub) if settings.traces == "otlp" else None
         self.generations = Generations(settings, self._secrets)
         self.invoker = Invoker(
             self.metrics,
@@ -235,7 +236,7 @@ class ConnectorServer:
             registry=self.registry,
             journal=self._journal,
             state=self._state,
-            scrub=Scrubber(lambda: self._secrets.handed_out).scrub,
+            scrub=self._scrub,
             hosts=self._gateway.hosts,
             recent_calls=self.settings.recent_calls,
             stall_seconds=self.settings.stall_seconds,
@@ -308,14 +309,14 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     await asyncio.sleep(_LINGER)
 
 
-def _open_tracing() -> "Tracing":
+def _open_tracing(scrub: Callable[[str], str]) -> "Tracing":
     try:
         from connector_core.tracing import Tracing
     except ModuleNotFoundError as error:
         raise SettingsError(
             f'traces is "otlp", which needs OpenTelemetry: pip install "connector-core[otel]" ({error})'
         ) from None
-    return Tracing()
+    return Tracing(scrub)
 
 
 def _make_app(face: HttpFace) -> Any:

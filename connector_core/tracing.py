@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from contextvars import Token
 from functools import partial
@@ -22,6 +22,7 @@ from connector_core.calls import REQUEST, CallRecord, Subject
 from connector_core.errors import ConnectorError
 from connector_core.metrics import core_version
 
+Scrub = Callable[[str], str]
 _PREFIX = "connector_host."
 _NOT_TRACED = "/grpc."
 """Health and reflection, which are asked all the time."""
@@ -32,9 +33,13 @@ class Tracing:
 
     A program around the host that has set up OpenTelemetry keeps its setup, and gets the host's spans in it. Else spans are
     exported by OTLP, to where OpenTelemetry's own variables say (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on).
+
+    Args:
+        scrub: takes secrets out of what is said of errors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scrub: Scrub) -> None:
+        self._scrub = scrub
         provider = trace.get_tracer_provider()
         self._own: TracerProvider | None = None
         if not isinstance(provider, TracerProvider):
@@ -53,7 +58,8 @@ class Tracing:
         # Without a request it is about many, or about none: then it is nobody's part.
         parent = otel.get_current() if request is not None else otel.Context()
         name = f"{code.operation} {code.connector}"
-        return PluginSpan(self._tracer.start_span(name, parent, attributes=_attributes(about._asdict())), parent)
+        span = self._tracer.start_span(name, parent, attributes=_attributes(about._asdict()))
+        return PluginSpan(span, parent, self._scrub)
 
     def describe(self, record: CallRecord) -> None:
         """Say on an RPC's span what the RPC was about and what became of it."""
@@ -92,9 +98,10 @@ class Tracing:
 class PluginSpan:
     """The span around a piece of plugin code."""
 
-    __slots__ = ("_parent", "_span", "_token")
+    __slots__ = ("_parent", "_scrub", "_span", "_token")
 
-    def __init__(self, span: trace.Span, parent: otel.Context) -> None:
+    def __init__(self, span: trace.Span, parent: otel.Context, scrub: Scrub) -> None:
+        self._scrub = scrub
         self._span = span
         self._parent = parent
         self._token: Token[otel.Context] | None = None
@@ -111,11 +118,9 @@ class PluginSpan:
     def end(self, error: BaseException | None) -> None:
         """End, with the error if it is one; the traceback stays in the log."""
         if isinstance(error, ConnectorError):
-            raised = error.__cause__ or error
-            self._span.add_event(
-                "exception", {"exception.type": type(raised).__name__, "exception.message": error.message}
-            )
-            self._span.set_status(trace.StatusCode.ERROR, error.message)
+            raised, said = error.__cause__ or error, self._scrub(error.message)
+            self._span.add_event("exception", {"exception.type": type(raised).__name__, "exception.message": said})
+            self._span.set_status(trace.StatusCode.ERROR, said)
         self._span.end()
 
 

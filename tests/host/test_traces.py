@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 from opentelemetry import trace
 
-from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta, SyncConnectorBase, hookimpl
+from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta, SyncConnectorBase, get_secret, hookimpl
 
 tracer = trace.get_tracer("traced")
 
@@ -62,7 +62,7 @@ class Jobs(AsyncConnectorBase[Meta]):
             return Resource(Phase.RUNNING)
 
     async def delete(self):
-        raise KeyError("somewhere deep")
+        raise KeyError(f"somewhere deep, with {get_secret('traced').get_secret_value()}")
 
     async def get_logs(self):
         for number in range(3):
@@ -123,6 +123,7 @@ def traced(folder: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Colle
     (folder / "connector-host.toml").write_text(f"in_place = {json.dumps(list(request.param))}\n")
     with collector() as collected:
         environment: Any = {"OTEL_EXPORTER_OTLP_ENDPOINT": collected.endpoint, "OTEL_RESOURCE_ATTRIBUTES": "team=data"}
+        environment["_FSEC_TRACED"] = "hunter2hunter2"
         with host_process(*ONLY_TRACED, "--traces", "otlp", cwd=folder, **environment) as host:
             make_all_calls(host)
             assert host.stop() == 0
@@ -192,7 +193,7 @@ class TestSpans:
         (event,) = code.events
         assert attributes(event) == {
             "exception.type": "KeyError",
-            "exception.message": "KeyError: 'somewhere deep'",
+            "exception.message": "KeyError: 'somewhere deep, with [hidden]'",
         }
 
     def test_are_not_made_of_health(self, traced: tuple[Collector, str]) -> None:
