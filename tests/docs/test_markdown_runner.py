@@ -34,6 +34,13 @@ def test_files_are_written_and_commands_see_them(reader: Reader, tmp_path: Path)
     )
 
 
+def test_a_port_that_has_the_digits_of_another_one_is_left_whole(tmp_path: Path) -> None:
+    ports = {"9090": "43171", "4317": "5000"}
+    reader = Reader(tmp_path, {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}, ports)
+    reader.follow(page(tmp_path, '```python\nprint("at :9090/, :4317")\n```\n```output\nat :9090/, :4317\n```\n'))
+    reader.follow(page(tmp_path, '```python\nprint("at :%d/" % (43170 + 1))\n```\n```output\nat :9090/\n```\n'))
+
+
 def test_scripts_run_and_are_compared(reader: Reader, tmp_path: Path) -> None:
     reader.follow(page(tmp_path, "```python\nprint(6 * 7)\n```\nThat is\n```output\n42\n```\n"))
 

@@ -177,9 +177,11 @@ class Reader:
             self._running = None
 
     def _here(self, text: str) -> str:
-        for there, here in self._replace.items():
-            text = text.replace(there, here)
-        return text
+        if not self._replace:
+            return text
+        # All at once, and no part of another number: a port taken here may have another's digits.
+        there = "|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in self._replace)
+        return re.sub(there, lambda found: self._replace[found[0]], text)
 
 
 def pattern(shown: str) -> re.Pattern[str]:
