@@ -120,11 +120,17 @@ class Request:
         self._failure = error
 
     def answered(self) -> None:
-        """All of the answer is about to be sent; a client that leaves from now on has what it came for."""
+        """All of the answer is about to be sent; a client that leaves from now on has what it came for.
+
+        So the request has succeeded now: when a client leaves, gRPC may close a stream later, and in another context.
+        """
+        self.succeeded()
         self._is_answered = True
 
     def succeeded(self) -> None:
         """The answer is on its way."""
+        if self._is_answered:
+            return
         if self._failure is None:
             self._ended("OK")
             return
@@ -135,7 +141,6 @@ class Request:
     def cut_short(self) -> None:
         """The client has gone, by its deadline or on its own account."""
         if self._is_answered:
-            self.succeeded()
             return
         left = self.timeout
         self._ended("DEADLINE_EXCEEDED" if left is not None and left <= _CLOCKS_APART else "CANCELLED")

@@ -49,8 +49,9 @@ class SyncConnectorService:
         arguments = create_arguments(header, inputs, Connection())
         resource = await self._jobs.do(connector, arguments, request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(resource))
+        raw_answer = agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
         request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it
-        yield agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
+        yield raw_answer
 
 
 async def _header(raw: AsyncIterator[bytes]) -> agent_pb2.CreateRequestHeader:
