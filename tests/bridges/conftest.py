@@ -1,10 +1,9 @@
-"""Fake distributions on the path for one test, and connectors that are registered for one test."""
+"""Connectors that are registered for one test."""
 
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -17,14 +16,6 @@ with undisturbed(), warnings.catch_warnings(action="ignore"):  # before anything
     from connector_plugin_flyte.loading import Arrivals, registered
 
 Bridge = Callable[..., list[BridgedConnector]]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SitePackages:
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    return SitePackages(folder)
 
 
 @pytest.fixture
