@@ -36,6 +36,19 @@ class CallRecord(NamedTuple):
     reference: str
     is_failed_job: bool
 
+    def fields(self) -> dict[str, str]:
+        """Return what there is to say of it by name, as the log and traces have it."""
+        about = {
+            "plugin": self.plugin.name if self.plugin else "",
+            "connector": self.connector,
+            "operation": self.operation,
+            "task_type": self.task_type,
+            "execution": self.execution,
+            "status": self.code,
+            "reference": self.reference,
+        }
+        return {name: text for name, text in about.items() if text}
+
 
 CallListener = Callable[[CallRecord], None]
 """Is told of each RPC as it ends, on the serving loop: it must be quick, and not raise."""
@@ -58,6 +71,10 @@ class Subject(NamedTuple):
     task_type: str = ""
     execution: str = ""
 
+    def within(self, request: "Subject | None") -> "Subject":
+        """Return it with the task of the RPC that it is part of."""
+        return self if request is None else self._replace(task_type=request.task_type, execution=request.execution)
+
 
 REQUEST: ContextVar[Subject | None] = ContextVar("connector_core.request", default=None)
 """The RPC that is being answered, once its connector is found."""
@@ -69,9 +86,7 @@ CODE: ContextVar[Subject | None] = ContextVar("connector_core.code", default=Non
 def current_subject() -> Subject | None:
     """Return what the code that runs here is about, in plugin code and around it; `None` where that is no RPC."""
     code, request = CODE.get(), REQUEST.get()
-    if code is None or request is None:
-        return code or request
-    return code._replace(task_type=request.task_type, execution=request.execution)
+    return request if code is None else code.within(request)
 
 
 class CallJournal:

@@ -54,11 +54,10 @@ class Tracing:
     def begin(self, code: Subject) -> "PluginSpan":
         """Begin the span of plugin code: see `invocation.spans.Trace`."""
         request = REQUEST.get()
-        about = code if request is None else code._replace(task_type=request.task_type, execution=request.execution)
         # Without a request it is about many, or about none: then it is nobody's part.
         parent = otel.get_current() if request is not None else otel.Context()
         name = f"{code.operation} {code.connector}"
-        span = self._tracer.start_span(name, parent, attributes=_attributes(about._asdict()))
+        span = self._tracer.start_span(name, parent, attributes=_attributes(code.within(request)._asdict()))
         return PluginSpan(span, parent, self._scrub)
 
     def describe(self, record: CallRecord) -> None:
@@ -66,16 +65,7 @@ class Tracing:
         span = trace.get_current_span()
         if not span.is_recording():
             return
-        about = {
-            "plugin": record.plugin.name if record.plugin else "",
-            "connector": record.connector,
-            "operation": record.operation,
-            "task_type": record.task_type,
-            "execution": record.execution,
-            "status": record.code,
-            "reference": record.reference,
-        }
-        span.set_attributes(_attributes(about))
+        span.set_attributes(_attributes(record.fields()))
         if record.code != "OK":
             span.set_status(trace.StatusCode.ERROR, record.code)
 

@@ -102,9 +102,9 @@ class Invoker:
         operation = connector.operation(name)
         place = self._place(connector)
         end = _end(place, name, timeout)
-        if self._trace is None or name in LIFECYCLE:
+        if self._trace is None:  # each poll comes by here
             return await self._route(place, operation, arguments, end, None)
-        with ended(self._trace(place.subject(operation))) as span:
+        with self._span(place, operation) as span:
             return await self._route(place, operation, arguments, end, span)
 
     def _route(

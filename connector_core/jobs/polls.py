@@ -110,8 +110,7 @@ class Polls:
         finally:
             asking.give_up()  # without effect where there is an outcome; else the next in line asks
             del self._asking[job]
-        if connector.min_poll_interval:
-            self._recent.keep(job, resource, connector.min_poll_interval)
+        self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
     async def close(self) -> None:

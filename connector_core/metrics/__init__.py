@@ -17,14 +17,11 @@ from connector_core.metrics.instruments import (
     list_connectors_operation,
     metric_prefix,
 )
-from connector_core.metrics.tallies import Distribution, RequestTally
 
 __all__ = [
     "NO_TASK_TYPE",
     "UNKNOWN_TASK_TYPE",
-    "Distribution",
     "Metrics",
-    "RequestTally",
     "core_version",
     "create_operation",
     "delete_operation",

@@ -195,16 +195,6 @@ class Request:
 
 def _write_line(level: int, record: CallRecord, error: Exception | None, details: str) -> None:
     """Write a call's line, with the traceback if there is one that says more, and fields for programs that read it."""
-    about = {
-        "plugin": record.plugin.name if record.plugin else "",
-        "connector": record.connector,
-        "operation": record.operation,
-        "task_type": record.task_type,
-        "execution": record.execution,
-        "status": record.code,
-        "milliseconds": round(record.seconds * 1000, 3),
-        "reference": record.reference,
-    }
     said = record.code + (" (as a FAILED job)" if record.is_failed_job else "")
     if error is not None:
         said += f" [{record.reference}]: {details.removesuffix(where_to_look(record.reference))}"
@@ -216,7 +206,7 @@ def _write_line(level: int, record: CallRecord, error: Exception | None, details
         "was cut short:" if error is None and record.code != "OK" else "answered",
         said,
         exc_info=_worth_a_traceback(error),
-        extra={name: value for name, value in about.items() if value != ""},
+        extra={**record.fields(), "milliseconds": round(record.seconds * 1000, 3)},
     )
 
 

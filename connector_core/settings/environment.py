@@ -9,8 +9,8 @@ from connector_core.errors import SettingsError
 ENV_PREFIX = "CONNECTOR_HOST__"
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that stand in variables, by name and in tables as a file has them.
+def from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that stand in variables of the prefix, by name and in tables as a file has them.
 
     Values are texts, which each setting reads as it likes, but for tables, which are JSON objects, and what else the
     sections of plugins have: only the plugin knows its types.
@@ -19,9 +19,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         SettingsError: naming the variable that is no JSON, or is in the way of another.
     """
     found: dict[str, Any] = {}
-    for variable, text in sorted(environment.items()):  # a whole table before its keys, which go first
-        if not variable.upper().startswith(ENV_PREFIX):
-            continue
+    for variable, text in sorted(variables.items()):  # a whole table before its keys, which go first
         *tables, key = variable[len(ENV_PREFIX) :].lower().split("__")
         table = found
         for name in tables:

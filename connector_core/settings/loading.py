@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,13 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
     given = {name: value for name, value in (flags or {}).items() if value is not None and value != []}
     path = settings_file(file)
     from_file = _read(path) if path else {}
-    _refuse_unknown_variables()
-    from_variables = from_environment(
-        {name: text for name, text in os.environ.items() if name.upper() != CONFIG_VARIABLE}
-    )
+    variables = {
+        name: text
+        for name, text in os.environ.items()
+        if name.upper().startswith(ENV_PREFIX) and name.upper() != CONFIG_VARIABLE
+    }
+    _refuse_unknown(variables)
+    from_variables = from_environment(variables)
     try:
         return Settings.model_validate(merged(merged(from_file, from_variables), given))
     except ValidationError as error:
@@ -58,13 +61,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"the settings file {path} is not TOML: {error}") from error
 
 
-def _refuse_unknown_variables() -> None:
+def _refuse_unknown(variables: Iterable[str]) -> None:
     """A misspelt variable would otherwise be left out in silence."""
-    for variable in os.environ:
-        upper = variable.upper()
-        if not upper.startswith(ENV_PREFIX) or upper == CONFIG_VARIABLE:
-            continue
-        name = upper.removeprefix(ENV_PREFIX).split("__")[0].lower()
+    for variable in variables:
+        name = variable[len(ENV_PREFIX) :].split("__")[0].lower()
         if name not in Settings.model_fields:
             raise SettingsError(f"the environment variable {variable} is no setting{_near(name)}")
 
