@@ -126,6 +126,7 @@ class ConnectorServer:
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
             trace=self.tracing.begin if self.tracing else None,
+            scrub=self._scrub,
         )
         self.memory = open_memory(settings.memory)
         self._jobs = Jobs(self.invoker, self.memory, settings)

@@ -105,8 +105,7 @@ class Scrubber:
 
     def __init__(self, known: Callable[[], Iterable[str]]) -> None:
         self._known = known
-        self._seen: frozenset[str] = frozenset()
-        self._pattern: re.Pattern[str] | None = None
+        self._seen: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ())  # in one, as several threads scrub
 
     def scrub(self, value: Any) -> Any:
         """Return a text, or all in a plain value, without secrets."""
@@ -119,18 +118,19 @@ class Scrubber:
         return value
 
     def _scrub_text(self, text: str) -> str:
-        if (pattern := self._known_pattern()) is not None:
-            text = pattern.sub(HIDDEN, text)
+        for secret in self._long_first():
+            text = text.replace(secret, HIDDEN)
         text = _IN_TEXT.sub(_hide_value, text)
         return _IN_URL.sub(rf"\g<user>{HIDDEN}", text) if "://" in text else text
 
-    def _known_pattern(self) -> "re.Pattern[str] | None":
+    def _long_first(self) -> tuple[str, ...]:
+        """Return what is known and long enough; no pattern of all, which would be compiled anew for each that callers bring."""
         known = frozenset(self._known())
-        if known != self._seen:
-            self._seen = known
-            long_first = sorted((one for one in known if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, long_first))) if long_first else None
-        return self._pattern
+        seen, long_first = self._seen
+        if known != seen:
+            long_first = tuple(sorted((one for one in known if len(one) >= _SHORTEST_SECRET), key=len, reverse=True))
+            self._seen = (known, long_first)
+        return long_first
 
 
 def _hide_value(found: "re.Match[str]") -> str:

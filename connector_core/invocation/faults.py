@@ -11,20 +11,25 @@ from connector_core.operations import Operation
 from connector_core.registry import RegisteredConnector
 
 T = TypeVar("T")
+Scrub = Callable[[str], str]
+"""Takes secrets out of a text; it is called where plugin code runs, in whatever thread."""
 
 _LONGEST_TEXT = 16 * 1024
 _LONGEST_CHAIN = 10
 
 
-def translate(error: BaseException, connector: RegisteredConnector, operation: Operation) -> ConnectorError:
-    """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it.
+def translate(
+    error: BaseException, connector: RegisteredConnector, operation: Operation, scrub: Scrub
+) -> ConnectorError:
+    """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it, and no secret in its text.
 
     An author's exception is the author's code as well: printing it may raise, exit or take its time, and its attributes
     may hold anything. So this runs where plugin code runs, never raises, and leaves nothing of that to whoever answers.
     """
-    _try(lambda: _shorten(error), None)
+    _try(lambda: _shorten(error, scrub), None)
     if isinstance(error, ConnectorError):
-        translated = error if _try(lambda: _is_sound(error), False) else _sound_copy(error)
+        is_fit = _try(lambda: _is_sound(error) and _is_scrubbed(error, scrub), False)
+        translated = error if is_fit else _sound_copy(error)
     elif isinstance(error, asyncio.CancelledError):
         translated = PluginCallError("the plugin cancelled its own call")
     elif isinstance(error, SystemExit):
@@ -32,6 +37,7 @@ def translate(error: BaseException, connector: RegisteredConnector, operation: O
     else:
         translated = PluginCallError(described(error))
     if translated is not error:
+        _is_scrubbed(translated, scrub)
         translated.__cause__ = error
     translated.plugin = connector.plugin.name
     translated.operation = operation.name
@@ -49,14 +55,22 @@ def too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineEx
     )
 
 
-def _shorten(error: BaseException) -> None:
+def _is_scrubbed(error: ConnectorError, scrub: Scrub) -> bool:
+    """Take secrets out of what goes over the wire; return whether the error has let that happen."""
+    message, code = scrub(error.message), error.error_code and scrub(error.error_code)
+    if (message, code) != (error.message, error.error_code):
+        error.message, error.error_code = message, code
+    return (error.message, error.error_code) == (message, code)
+
+
+def _shorten(error: BaseException, scrub: Scrub) -> None:
     """Cut the texts of an exception and of those behind it: backends answer whole pages, and all would be logged."""
     behind: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):
         if behind is None:
             return
         if len(text := str(behind)) > _LONGEST_TEXT:
-            behind.args = (_writable(text),)
+            behind.args = (_writable(scrub(text[: 2 * _LONGEST_TEXT])),)  # first, lest a cut leave half a secret
             if isinstance(behind, ConnectorError):
                 behind.message = behind.args[0]
         behind = behind.__cause__ or behind.__context__

@@ -17,7 +17,7 @@ from connector_core.errors import CapacityExceededError, ConnectorNotStartedErro
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
 from connector_core.invocation.executor import PoolExecutor
-from connector_core.invocation.faults import too_late, translate
+from connector_core.invocation.faults import Scrub, too_late
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.loops import HomeLoop, LoopThread, RunningLoop
 from connector_core.invocation.mailbox import Mailbox
@@ -53,6 +53,7 @@ class Invoker:
         new_loop: makes the plugins' loops.
         stall_threshold: seconds after which a loop that does not come round is reported.
         trace: begins a span around a piece of plugin code, where there are traces.
+        scrub: takes secrets out of the texts of errors, which go over the wire.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Invoker:
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
         stall_threshold: float = 1.0,
         trace: Trace | None = None,
+        scrub: Scrub = str,
     ) -> None:
         self._metrics = metrics
         self._trace = trace
+        self.scrub = scrub
         self._limits_of = limits_of
         self._new_loop = new_loop
         self._secrets = secrets or SecretSource()
@@ -175,7 +178,7 @@ class Invoker:
     async def _run(self, place: Place, operation: Operation, runner: Runner, end: float) -> Any:
         place.enter(operation)
         ended = partial(self._ended, place, operation)
-        call = Call(self._home, runner, ended, partial(translate, connector=place.connector, operation=operation))
+        call = Call(self._home, runner, ended, partial(place.translated, operation))
         timers = list(_timers(call, place, operation, end))
         try:
             return await call.wait()
@@ -217,7 +220,9 @@ class Invoker:
 
     def _place(self, connector: RegisteredConnector) -> Place:
         if (place := self._places.get(connector)) is None:
-            place = self._places[connector] = Place(connector, self._limits_of(connector), self._base_context)
+            place = self._places[connector] = Place(
+                connector, self._limits_of(connector), self._base_context, self.scrub
+            )
             if place.limits.in_place:
                 self._lend_threads()
             labels = (connector.plugin.name, connector.name)

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from connector_core.calls import CODE, REQUEST, Subject
-from connector_core.errors import CapacityExceededError
+from connector_core.errors import CapacityExceededError, ConnectorError
 from connector_core.invocation.executor import POOL_OF_CALL
-from connector_core.invocation.faults import too_late, translate
+from connector_core.invocation.faults import Scrub, too_late, translate
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.pools import BlockingPool
 from connector_core.operations import Operation
@@ -20,11 +20,14 @@ from connector_core.registry import RegisteredConnector
 class Place:
     """Keeps one connector from taking more than its share: a bulkhead."""
 
-    __slots__ = ("_contexts", "_names", "_subjects", "connector", "in_flight", "limits", "pool")
+    __slots__ = ("_contexts", "_names", "_scrub", "_subjects", "connector", "in_flight", "limits", "pool")
 
-    def __init__(self, connector: RegisteredConnector, limits: CallLimits, context: contextvars.Context) -> None:
+    def __init__(
+        self, connector: RegisteredConnector, limits: CallLimits, context: contextvars.Context, scrub: Scrub
+    ) -> None:
         self.connector = connector
         self.limits = limits
+        self._scrub = scrub
         self.in_flight = 0
         whose = f"connector {connector.name!r} (plugin {connector.plugin.name!r})"
         self.pool = BlockingPool(f"the thread pool of {whose}", limits.workers, limits.queue)
@@ -77,6 +80,10 @@ class Place:
         if not operation.kind.is_blocking:
             self.in_flight -= 1
 
+    def translated(self, operation: Operation, error: BaseException) -> ConnectorError:
+        """Return what an operation's code raised as an error of this package."""
+        return translate(error, self.connector, operation, self._scrub)
+
     def _made_context(self, base: contextvars.Context, subject: Subject) -> contextvars.Context:
         context = base.copy()
         context.run(POOL_OF_CALL.set, self.pool)
@@ -118,7 +125,7 @@ async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, 
             raise too_late(place.connector, operation) from None
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        translated = translate(error, place.connector, operation)
+        translated = place.translated(operation, error)
         raise translated from translated.__cause__
     finally:
         POOL_OF_CALL.reset(token)

@@ -13,7 +13,7 @@ from connector_core.calls import REQUEST
 from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, IllegalAnswerError, TransientError
 from connector_core.invocation import Invoker
-from connector_core.invocation.faults import translate
+from connector_core.invocation.faults import Scrub, translate
 from connector_core.operations import Deferred
 from connector_core.registry import RegisteredConnector
 
@@ -87,7 +87,7 @@ class Batches:
 
     async def _ask(self, connector: RegisteredConnector, batch: _Batch) -> None:
         REQUEST.set(None)  # it is the first caller's, and this is about all of them
-        decoder = _Decoder(connector, list(batch.waiting), batch.connections)
+        decoder = _Decoder(connector, list(batch.waiting), batch.connections, self._invoker.scrub)
         arguments = {"resource_metas": Deferred(decoder.resource_metas), "connections": Deferred(decoder.connections)}
         timeout = max(0.001, batch.end - time.monotonic())
         try:
@@ -108,8 +108,11 @@ class Batches:
 class _Decoder:
     """Decodes the resource metas where plugin code runs; one that cannot be decoded fails alone."""
 
-    def __init__(self, connector: RegisteredConnector, metas: list[bytes], connections: list[Connection]) -> None:
+    def __init__(
+        self, connector: RegisteredConnector, metas: list[bytes], connections: list[Connection], scrub: Scrub
+    ) -> None:
         self._connector = connector
+        self._scrub = scrub
         self._metas = metas
         self._connections = connections
         self._failed: dict[int, ConnectorError] = {}
@@ -131,7 +134,7 @@ class _Decoder:
             try:
                 decoded.append(self._connector.metadata_type.decode(meta))
             except Exception as error:  # noqa: BLE001 - a decode of the plugin's own may raise anything
-                self._failed[position] = translate(error, self._connector, self._connector.operation("get_many"))
+                self._failed[position] = self._translated(error)
         return decoded
 
     def merge(self, answers: list[_Answer]) -> list[_Answer]:
@@ -152,8 +155,11 @@ class _Decoder:
 
     def _named(self, answer: _Answer) -> _Answer:
         if isinstance(answer, ConnectorError):
-            return translate(answer, self._connector, self._connector.operation("get_many"))
+            return self._translated(answer)
         return answer
+
+    def _translated(self, error: Exception) -> ConnectorError:
+        return translate(error, self._connector, self._connector.operation("get_many"), self._scrub)
 
 
 def _settle_all(batch: _Batch, answer: _Answer) -> None:
