@@ -31,7 +31,7 @@ class StubbornError(TransientError):
     """An author's error whose message cannot be set."""
 
     @property
-    def message(self) -> str:  # type: ignore[override]
+    def message(self) -> str:
         return f"refused {SECRET}"
 
     @message.setter
