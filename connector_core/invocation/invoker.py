@@ -16,6 +16,7 @@ from connector_core.calls import REQUEST
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
+from connector_core.invocation.containment import contain_tasks
 from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.faults import Scrub, too_late
 from connector_core.invocation.limits import CallLimits
@@ -79,7 +80,7 @@ class Invoker:
         self._places: dict[RegisteredConnector, Place] = {}
         self._held: dict[RegisteredConnector, str] = {}
         self._abandoned = 0
-        self._lends_threads = False
+        self._is_home_open = False
         self._base_context = contextvars.copy_context()
         self._base_context.run(use_source, self._secrets)
         self._base_context.run(REQUEST.set, None)
@@ -224,17 +225,18 @@ class Invoker:
                 connector, self._limits_of(connector), self._base_context, self.scrub
             )
             if place.limits.in_place:
-                self._lend_threads()
+                self._open_home()
             labels = (connector.plugin.name, connector.name)
             self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
             self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
         return place
 
-    def _lend_threads(self) -> None:
-        """Have `asyncio.to_thread` on the serving loop use threads of ours, since plugin code runs there."""
-        if not self._lends_threads:
-            self._lends_threads = True
+    def _open_home(self) -> None:
+        """Have `asyncio.to_thread` on the serving loop use threads of ours, and tasks end alone: plugin code runs there."""
+        if not self._is_home_open:
+            self._is_home_open = True
             self._home_loop.loop.set_default_executor(PoolExecutor(None))
+            contain_tasks(self._home_loop.loop)
 
     def _loop(self, place: Place) -> RunningLoop:
         if place.limits.in_place:

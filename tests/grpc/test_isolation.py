@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from flyteidl.admin import agent_pb2
 
 from connector_core import Phase, Resource
@@ -152,6 +153,81 @@ async def test_sys_exit_in_a_task_of_the_plugins_own_ends_no_call() -> None:
         assert await host.create("job") == JobMeta("1").encode()
     with pytest.raises(SystemExit):
         kept[0].result()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("has_own_factory", [False, True], ids=["", "task factory"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_nor_does_it_end_the_serving_loop_where_the_plugin_runs_in_place(
+    error: BaseException,
+    has_own_factory: bool,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    async def leave_later() -> None:
+        asyncio.create_task(leave(), name="deeper")  # noqa: RUF006 - as careless plugins do
+
+    async def create() -> JobMeta:
+        kept.append(asyncio.create_task(leave_later()))
+        return JobMeta("7")
+
+    async def delete() -> None:
+        await asyncio.create_task(leave())
+
+    async def serve() -> None:
+        settings = {"in_place": ["test-job connector"]}
+        async with running_server(Jobs(create=create, delete=delete), Jobs("other"), settings=settings) as host:
+            assert await host.create("job") == META
+            await eventually(lambda: "a task that create() made" in caplog.text)
+            waiting = await refusal(host.delete("job", META))
+            assert "delete(): a task of the plugin's own tried to end the host" in details_of(waiting)
+            assert await host.create("other") == JobMeta("1").encode()
+
+    def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coro)
+        return asyncio.Task(coro, loop=loop, **options)
+
+    made: list[Any] = []
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        if has_own_factory:
+            runner.get_loop().set_task_factory(task_factory)
+        runner.run(serve())
+    assert bool(made) is has_own_factory
+    assert "plugin 'test-job connector', connector 'job connector': a task that create() made on the" in caplog.text
+    assert kept[0].exception() is None
+
+
+async def test_what_else_becomes_of_such_tasks_is_as_ever() -> None:
+    """Their answers, their errors, and the end of one that was cancelled before it had begun."""
+    told: dict[str, Any] = {}
+
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "answered"
+
+    async def fail() -> None:
+        raise ValueError("its own")
+
+    async def delete() -> None:
+        unbegun = asyncio.create_task(answer())
+        unbegun.cancel()
+        tasks = [asyncio.create_task(answer()), asyncio.create_task(fail()), unbegun]
+        told["outcomes"] = await asyncio.gather(*tasks, return_exceptions=True)
+        told["shown"] = repr(tasks[0])
+
+    async with running_server(Jobs(delete=delete), settings={"in_place": ["test-job connector"]}) as host:
+        await host.delete("job", META)
+    answered, failed, cancelled = told["outcomes"]
+    assert answered == "answered"
+    assert isinstance(failed, ValueError)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert "answer()" in told["shown"]
 
 
 class TestCallsWhoseClientHasGone:
