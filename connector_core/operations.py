@@ -50,6 +50,8 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 """What the host offers to each operation."""
 
 REQUIRED = {"async": ("create", "get", "delete"), "sync": ("do",)}
+DEADLINES = {"async": ("create", "get", "get_many", "delete", "get_metrics", "get_logs"), "sync": ("do",)}
+"""Which operations of either kind of connector may have a deadline; `start_timeout` is that of `start` and `close`."""
 
 T = TypeVar("T")
 

@@ -1,8 +1,9 @@
 """Which connector serves which task category, with what was found out about it at registration."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from reprlib import repr as shown
 from typing import Any
 
 from flyteidl.admin import agent_pb2
@@ -20,7 +21,7 @@ from connector_core.errors import (
     NotRegisteredError,
     UnsupportedOperationError,
 )
-from connector_core.operations import Operation, inspect_operations
+from connector_core.operations import DEADLINES, Operation, inspect_operations
 from connector_core.resource import ResourceMeta
 from connector_core.task import TaskCategory
 
@@ -60,6 +61,7 @@ class RegisteredConnector:
     operations: Mapping[str, Operation]
     metadata_type: type[ResourceMeta] | None
     min_poll_interval: float = 0
+    deadlines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_sync(self) -> bool:
@@ -222,6 +224,7 @@ def inspect_connector(connector: Any, plugin: PluginIdentity = EMBEDDED) -> Regi
             operations=inspect_operations(connector),
             metadata_type=metadata_type_of(connector) if isinstance(connector, AsyncConnectorBase) else None,
             min_poll_interval=_min_poll_interval(connector),
+            deadlines=_deadlines(connector),
         )
         _refuse_unlistable(entry)
         return entry
@@ -242,6 +245,26 @@ def _min_poll_interval(connector: ConnectorBase) -> float:
     if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < float("inf"):
         raise InvalidConnectorError(f"min_poll_interval is {interval!r}; it is a number of seconds, 0 or more")
     return interval
+
+
+def _deadlines(connector: ConnectorBase) -> Mapping[str, float]:
+    given: object = connector.deadlines
+    where = f"connector {_name(connector)!r}: deadlines"
+    if not isinstance(given, Mapping):
+        raise InvalidConnectorError(
+            f'{where} is {shown(given)}; write operations with their seconds: {{"create": 120}}'
+        )
+    known = DEADLINES["sync" if isinstance(connector, SyncConnectorBase) else "async"]
+    for name, seconds in given.items():
+        if name not in known:
+            raise InvalidConnectorError(
+                f"{where} has {shown(name)}, which is no operation that may have one here: {', '.join(known)}"
+            )
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise InvalidConnectorError(
+                f"{where}[{name!r}] is {shown(seconds)}; it is a number of seconds above 0, and not without end"
+            )
+    return dict(given)
 
 
 def _refuse_unlistable(entry: RegisteredConnector) -> None:

@@ -76,7 +76,7 @@ def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
     names = (f"{plugin}/{connector.name}", plugin, connector.plugin.bridge)
     sections = [settings.limits.get(name) for name in names if name is not None]
     own = [section.model_dump(exclude_none=True) for section in sections if section is not None]
-    deadlines = {**settings.deadlines.model_dump(), **connector.connector.deadlines}
+    deadlines = {**settings.deadlines.model_dump(), **connector.deadlines}
     for section in reversed(own):
         deadlines |= section.pop("deadlines")
     chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}

@@ -193,6 +193,38 @@ class TestRefusals:
         with pytest.raises(InvalidConnectorError, match="cannot be listed"):
             registry.register(Jobs(name="\udcff"), plugin=WAREHOUSE)
 
+    @pytest.mark.parametrize(
+        ("connector", "said"),
+        [
+            (
+                Jobs(deadlines={"craete": 5}),
+                r"deadlines has 'craete', which is no operation .*: create, get, get_many, del",
+            ),
+            (
+                Jobs(deadlines={"do": 5}),
+                r"deadlines has 'do', which is no operation that may have one here: create, get",
+            ),
+            (Answers(deadlines={"create": 5}), r"deadlines has 'create', which is no operation .* here: do"),
+            (Jobs(deadlines={"start": 5}), r"deadlines has 'start', which is no operation"),
+            (Jobs(deadlines={5: 5}), r"deadlines has 5, which is no operation"),
+            (Jobs(deadlines={"get": "5"}), r"deadlines\['get'\] is '5'; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": True}), r"deadlines\['get'\] is True; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": None}), r"deadlines\['get'\] is None; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": 0}), r"deadlines\['get'\] is 0; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": -1.5}), r"deadlines\['get'\] is -1.5; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": float("nan")}), r"deadlines\['get'\] is nan; it is a number of seconds above 0"),
+            (Jobs(deadlines={"get": float("inf")}), r"deadlines\['get'\] is inf; it is .* and not without end"),
+            (Jobs(deadlines=[("get", 5)]), r"deadlines is \[\('get', 5\)\]; write operations with their seconds"),
+            (Jobs(deadlines=60), r"deadlines is 60; write operations with their seconds"),
+        ],
+    )
+    def test_deadlines_that_are_none_are_refused(
+        self, registry: ConnectorRegistry, connector: Jobs | Answers, said: str
+    ) -> None:
+        message = rf"plugin 'warehouse' .*: connector '{connector.name}': {said}"
+        with pytest.raises(InvalidConnectorError, match=message):
+            registry.register(connector, plugin=WAREHOUSE)
+
     def test_every_refusal_names_plugin_and_method(self) -> None:
         with pytest.raises(PluginLoadError, match=r"plugin 'warehouse' \(distribution .*\.Jobs\.get\(\)") as caught:
             inspect_connector(Jobs(get=lambda wrong: None), WAREHOUSE)
@@ -206,6 +238,12 @@ class TestRegisteredConnector:
         assert entry.metadata_type is JobMeta
         assert not entry.is_sync
         assert inspect_connector(Answers()).metadata_type is None
+
+    def test_its_deadlines_are_those_of_its_registration(self) -> None:
+        connector = Jobs(deadlines={"create": 5, "get": 0.5, "get_logs": 100})
+        entry = inspect_connector(connector, WAREHOUSE)
+        connector.deadlines = {"create": -1}
+        assert entry.deadlines == {"create": 5, "get": 0.5, "get_logs": 100}
 
     def test_a_category_named_twice_counts_once(self) -> None:
         assert inspect_connector(Jobs(task_categories=["a", "a@0"])).categories == (TaskCategory("a"),)
