@@ -69,7 +69,10 @@ def _whether_bridged(entry: RegisteredConnector, served: Mapping[int, Registered
     if (kept := served.get(id(entry.connector))) is None:
         return {"bridged": False, "reason": "another plugin is preferred"}
     lost = [str(category) for category in entry.categories if category not in kept.categories]
-    return {"bridged": True, "reason": f"another plugin is preferred for {', '.join(lost)}" if lost else ""}
+    reasons = [f"another plugin is preferred for {', '.join(lost)}"] if lost else []
+    if kept.name != entry.name:
+        reasons.append(f"another plugin keeps the name, and this one is called {kept.name!r}")
+    return {"bridged": True, "reason": "; ".join(reasons)}
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:

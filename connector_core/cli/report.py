@@ -91,7 +91,7 @@ def _rows(plugin: LoadedPlugin, served: Mapping[int, RegisteredConnector] | None
         yield (
             plugin.identity.name,
             plugin.identity.version or "-",
-            connector.name,
+            entry.name if entry else connector.name,
             ", ".join(map(str, entry.categories)) if entry else "(another plugin is preferred)",
             kind_of(connector),
             f"{plugin.seconds * 1000:.0f}",

@@ -1,13 +1,15 @@
 """From loaded plugins to a registry: who serves what, and what the host cannot do without."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 
 from connector_core.errors import ConflictError, PluginLoadError
 from connector_core.plugins.outcomes import PluginLoadResult
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.settings import Settings
+from connector_core.settings.kinds import OF_NAME
 from connector_core.task import TaskCategory
 
 
@@ -16,11 +18,12 @@ def build_registry(result: PluginLoadResult, prefer: Mapping[str, str]) -> Conne
 
     Args:
         result: the loaded plugins.
-        prefer: for a task category (`NAME[@VERSION]`) that several claim, the name of the plugin that serves it.
+        prefer: for a task category (`NAME[@VERSION]`) that several claim, the name of the plugin that serves it; for a
+            connector's name (`name:NAME`) that several use, of the plugin whose connector keeps it.
 
     Raises:
-        ConflictError: plugins claim the same task category and no setting says which of them serves it; all such
-            categories are named, with the plugins' distributions.
+        ConflictError: plugins claim the same task category or name and no setting says which of them has it; all such
+            are named, with the plugins' distributions.
     """
     connectors = [connector for plugin in result.loaded for connector in plugin.connectors]
     claims: dict[TaskCategory, list[RegisteredConnector]] = defaultdict(list)
@@ -38,11 +41,61 @@ def build_registry(result: PluginLoadResult, prefer: Mapping[str, str]) -> Conne
     if conflicts:
         raise ConflictError("\n".join(conflicts))
     registry = ConnectorRegistry()
+    for connector in _with_names_of_their_own(_served(connectors, winners), prefer):
+        registry.add(connector)
+    return registry
+
+
+def _served(
+    connectors: Iterable[RegisteredConnector], winners: Mapping[TaskCategory, RegisteredConnector]
+) -> Iterator[RegisteredConnector]:
+    """Yield the connectors that serve anything, each with what it serves."""
     for connector in connectors:
         kept = tuple(category for category in connector.categories if winners[category] is connector)
         if kept:
-            registry.add(connector if kept == connector.categories else replace(connector, categories=kept))
-    return registry
+            yield connector if kept == connector.categories else replace(connector, categories=kept)
+
+
+def _with_names_of_their_own(
+    connectors: Iterable[RegisteredConnector], prefer: Mapping[str, str]
+) -> list[RegisteredConnector]:
+    """Return the connectors; of those that have one name, all but the preferred one get their plugin's name after it.
+
+    Raises:
+        ConflictError: it is not said which one keeps the name.
+    """
+    served = list(connectors)
+    users: dict[str, list[RegisteredConnector]] = defaultdict(list)
+    for connector in served:
+        users[connector.name].append(connector)
+    shared = {name: using for name, using in users.items() if len(using) > 1}
+    conflicts = [
+        _name_conflict(name, using, prefer.get(f"{OF_NAME}{name}"))
+        for name, using in shared.items()
+        if prefer.get(f"{OF_NAME}{name}") not in [one.plugin.name for one in using]
+    ]
+    if conflicts:
+        raise ConflictError("\n".join(conflicts))
+    return [
+        replace(one, name=_second_name(one))
+        if one.name in shared and one.plugin.name != prefer[f"{OF_NAME}{one.name}"]
+        else one
+        for one in served
+    ]
+
+
+def _second_name(connector: RegisteredConnector) -> str:
+    return f"{connector.name} ({connector.plugin.name})"
+
+
+def _name_conflict(name: str, using: Sequence[RegisteredConnector], preferred: str | None) -> str:
+    plugins = [one.plugin for one in using]
+    claim = f"the connector name {name!r} is used by plugin {' and by plugin '.join(map(str, plugins))}"
+    if preferred is not None:
+        return f"{claim}; --prefer {quote(f'{OF_NAME}{name}={preferred}')} names neither"
+    choices = " or ".join(f"--prefer {quote(f'{OF_NAME}{name}={plugin.name}')}" for plugin in plugins)
+    other = _second_name(using[-1])
+    return f"{claim}: say which one keeps it with {choices}; any other gets its plugin's after it: {other!r}"
 
 
 def _conflict(category: TaskCategory, claiming: Sequence[RegisteredConnector], preferred: str | None) -> str:

@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from connector_core.errors import SettingsError
 from connector_core.task import TaskCategory
 
+OF_NAME = "name:"
+"""What a preference begins with that is about a connector's name, and no task category."""
+
 LEVELS = tuple(logging.getLevelName(level) for level in (10, 20, 30, 40, 50))
 
 
@@ -47,7 +50,10 @@ def _known_levels(value: dict[str, str]) -> dict[str, str]:
 
 
 def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
-    return {str(TaskCategory.parse(category)): plugin for category, plugin in value.items()}
+    return {
+        about if about.startswith(OF_NAME) else str(TaskCategory.parse(about)): plugin
+        for about, plugin in value.items()
+    }
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split)]

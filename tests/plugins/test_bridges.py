@@ -14,6 +14,7 @@ from connector_core.plugins import (
     load_plugins,
     module_plugin,
 )
+from connector_core.registry import ConnectorRegistry
 from connector_core.server import limits_of
 from connector_core.settings import Settings
 from tests.support.distributions import GOOD, SitePackages
@@ -103,6 +104,82 @@ def test_a_task_type_of_a_bridged_plugin_that_another_claims_stops_the_start_nam
         build_registry(load(bridge), {})
     assert "distribution other-spark 3.1" in str(raised.value)
     assert build_registry(load(bridge), {"spark": "bridge/good"}).lookup("spark").plugin.name == "bridge/good"
+
+
+NAMESAKE = """
+    from connector_core.hookspecs import BridgedPlugin
+
+    def namesake(*task_types):
+        job = Job(task_types[0])
+        job.name, job.task_categories = "Warehouse", task_types
+        return job
+
+    @hookimpl
+    def find_bridged_plugins():
+        return [BridgedPlugin("sql", lambda: [namesake({task_types})], "their-sql", "2.0")]
+"""
+
+
+def add_namesake(site: SitePackages, name: str, *task_types: str) -> None:
+    """Add a bridge with a connector of a name that another bridge's has too."""
+    site.add(name, GOOD + NAMESAKE.format(task_types=", ".join(map(repr, task_types))))
+
+
+@pytest.fixture
+def namesakes(site: SitePackages) -> SitePackages:
+    """Two bridges; their connectors share a name and a task type, and each has one of its own."""
+    add_namesake(site, "one", "query", "load")
+    add_namesake(site, "two", "query", "export")
+    return site
+
+
+def served(registry: ConnectorRegistry) -> dict[str, tuple[str, list[str]]]:
+    return {one.name: (one.plugin.name, [str(category) for category in one.categories]) for one in registry}
+
+
+def test_two_bridges_whose_connectors_have_one_name_are_told_how_to_choose_which_keeps_it(
+    namesakes: SitePackages,
+) -> None:
+    result = load(namesakes)
+    with pytest.raises(ConflictError, match=r"--prefer query=one/sql or --prefer query=two/sql$"):
+        build_registry(result, {})
+    with pytest.raises(ConflictError) as raised:
+        build_registry(result, {"query": "one/sql"})
+    assert str(raised.value) == (
+        "the connector name 'Warehouse' is used by plugin 'one/sql' (distribution their-sql 2.0) and by plugin 'two/sql' "
+        "(distribution their-sql 2.0): say which one keeps it with --prefer name:Warehouse=one/sql or "
+        "--prefer name:Warehouse=two/sql; any other gets its plugin's after it: 'Warehouse (two/sql)'"
+    )
+    with pytest.raises(ConflictError, match=r"--prefer name:Warehouse=three/sql names neither"):
+        build_registry(result, {"query": "one/sql", "name:Warehouse": "three/sql"})
+
+
+@pytest.mark.parametrize(("keeps", "other"), [("one/sql", "two/sql"), ("two/sql", "one/sql")])
+def test_the_one_that_is_preferred_keeps_its_name_and_the_other_serves_its_own_under_a_second_one(
+    namesakes: SitePackages, keeps: str, other: str
+) -> None:
+    settings = Settings.model_validate({"prefer": ["query=one/sql", f"name:Warehouse={keeps}"]})
+    types = {"one/sql": ["query", "load"], "two/sql": ["export"]}
+    assert served(build_registry(load(namesakes), settings.prefer)) == {
+        "Warehouse": (keeps, types[keeps]),
+        f"Warehouse ({other})": (other, types[other]),
+    }
+
+
+def test_one_that_lost_all_of_its_task_types_needs_no_name(site: SitePackages) -> None:
+    add_namesake(site, "one", "query", "load")
+    add_namesake(site, "two", "query")
+    registry = build_registry(load(site), {"query": "one/sql"})
+    assert served(registry) == {"Warehouse": ("one/sql", ["query", "load"])}
+
+
+def test_a_native_plugins_connector_may_keep_its_name_beside_a_bridged_one(site: SitePackages) -> None:
+    add_namesake(site, "one", "query")
+    hook = "\n    @hookimpl\n    def register_connectors(): return [job]\n"
+    site.add("native", GOOD + "\n    job = Job('load')\n    job.name = 'Warehouse'\n" + hook)
+    registry = build_registry(load(site), {"name:Warehouse": "native"})
+    assert served(registry) == {"Warehouse": ("native", ["load"]), "Warehouse (one/sql)": ("one/sql", ["query"])}
+    assert registry.get_connector_metadata("Warehouse (one/sql)").supported_task_types == ["query"]
 
 
 def test_limits_may_be_set_for_a_bridged_connector_its_plugin_or_the_whole_bridge(bridge: SitePackages) -> None:
