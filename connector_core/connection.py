@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    from connector_core.secrets import SecretStr
 
 
 @dataclass(frozen=True, slots=True)

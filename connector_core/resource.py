@@ -2,20 +2,21 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from pathlib import PurePath
+from typing import Any, Self, TypeVar, cast
 
+import msgspec
 from flyteidl.admin.agent_pb2 import LogLine
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.errors import InvalidResourceMetaError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 
 class Phase(IntEnum):
@@ -86,17 +87,14 @@ class LogPage:
 
 MetaT = TypeVar("MetaT", bound="ResourceMeta")
 
-
-@cache
-def _adapter(meta_type: Any) -> "TypeAdapter[Any]":
-    from pydantic import TypeAdapter  # a third of the import time of this package; only hosts that decode need it
-
-    return TypeAdapter(meta_type)
+_PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key in )?\$\.?(?P<place>[^`]*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_INDEX = re.compile(r"\[(?:\.\.\.|(\d+))\]")
 
 
 @cache
-def _reader(meta_type: Any) -> Callable[..., Any]:
-    return _adapter(meta_type).validator.validate_json  # each poll reads one; the adapter's own method is one call more
+def _decoder(meta_type: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(meta_type, dec_hook=_read_other).decode
 
 
 @dataclass
@@ -104,7 +102,8 @@ class ResourceMeta:
     """A connector's own handle of a job: subclass it as a dataclass with the fields that find the job again.
 
     On the wire it is plain JSON of the fields, the same as flytekit's server writes, so that tasks in flight survive a
-    move in either direction. Override `encode` and `decode` together for another form.
+    move in either direction. Fields have types that msgspec knows, or are paths or pydantic models. Override `encode` and
+    `decode` together for another form.
     """
 
     def encode(self) -> bytes:
@@ -113,16 +112,10 @@ class ResourceMeta:
         Raises:
             TypeError: a field holds what its annotation does not allow, which `decode` would refuse.
         """
-        from pydantic_core import PydanticSerializationError
-
-        own: Any = type(self)
         try:
-            fields = _adapter(own).dump_python(self, mode="json", warnings="none")
-            data = json.dumps(fields).encode()
-            _read(own, data)
-        except (PydanticSerializationError, UnicodeDecodeError, InvalidResourceMetaError) as error:
-            raise TypeError(f"{own.__name__} cannot be written as JSON and read again: {error}") from None
-        return data
+            return _write(self)
+        except (TypeError, ValueError, RecursionError, InvalidResourceMetaError) as error:
+            raise TypeError(f"{type(self).__name__} cannot be written as JSON and read again: {error}") from None
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -137,43 +130,75 @@ class ResourceMeta:
         return _read(cls, data)
 
 
+def _write(meta: ResourceMeta) -> bytes:
+    fields = msgspec.to_builtins(meta, builtin_types=(bytes,), str_keys=True, enc_hook=_write_other)
+    try:
+        data = json.dumps(fields).encode()
+    except TypeError:  # bytes, which are base64 in JSON and have to be bytes again
+        data = json.dumps(msgspec.to_builtins(meta, str_keys=True, enc_hook=_write_other)).encode()
+        if _read(type(meta), data) != meta:
+            raise TypeError("it has bytes where its annotations have none") from None
+        return data
+    _read(type(meta), data)
+    return data
+
+
+def _write_other(value: Any) -> Any:
+    """Return what JSON has for a value of a class that msgspec does not know."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"an object of type {type(value).__name__} has no form in JSON")
+
+
+def _read_other(kind: Any, value: Any) -> Any:
+    """Return a value of such a class."""
+    if issubclass(kind, PurePath) and isinstance(value, str):
+        return kind(value)
+    if hasattr(kind, "model_validate"):
+        with suppress(ValueError):  # what it says repeats the value
+            return kind.model_validate(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
 def _read(meta_type: type[MetaT], data: bytes) -> MetaT:
     unhashable: Any = meta_type  # mypy takes classes of unhashable instances for unhashable
     try:
-        return cast("MetaT", _reader(unhashable)(data, strict=True))
-    except ValueError:  # pydantic's ValidationError is one; importing it would cost each call of this
-        adapter: TypeAdapter[MetaT] = _adapter(unhashable)
-        return _read_patiently(meta_type, adapter, data)
+        return cast("MetaT", _decoder(unhashable)(data))
+    except (ValueError, RecursionError):  # all errors of msgspec are ValueErrors
+        return _read_patiently(meta_type, data)
 
 
-def _read_patiently(meta_type: type[MetaT], adapter: "TypeAdapter[MetaT]", data: bytes) -> MetaT:
-    from pydantic import ValidationError
-
+def _read_patiently(meta_type: type[MetaT], data: bytes) -> MetaT:
+    """Read what msgspec's reader of bytes refuses: numbers that JSON has not (NaN), and `null` for a default that is `None`."""
     try:
-        return adapter.validate_json(_without_default_nulls(meta_type, data), strict=True)
-    except ValidationError as error:
-        raise _explain(meta_type, error) from None
-
-
-def _without_default_nulls(meta_type: type[ResourceMeta], data: bytes) -> bytes:
-    """Leave out the fields that are `null` by default, whatever their annotation says (`job_id: str = None`)."""
-    defaults = {field.name for field in dataclasses.fields(meta_type) if field.default is None}
-    try:
-        fields = json.loads(data) if defaults else None
+        fields = _without_default_nulls(meta_type, json.loads(data))
+        return msgspec.convert(fields, meta_type, str_keys=True, dec_hook=_read_other)
+    except msgspec.ValidationError as error:
+        raise _explain(meta_type, str(error)) from None
     except (ValueError, RecursionError):
-        return data
+        raise InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: it is no JSON") from None
+
+
+def _without_default_nulls(meta_type: type[ResourceMeta], fields: Any) -> Any:
+    """Leave out the fields that are `null` by default, whatever their annotation says (`job_id: str = None`)."""
     if not isinstance(fields, dict):
-        return data
-    return json.dumps(
-        {name: value for name, value in fields.items() if value is not None or name not in defaults}
-    ).encode()
+        return fields
+    defaults = {field.name for field in dataclasses.fields(meta_type) if field.default is None}
+    return {name: value for name, value in fields.items() if value is not None or name not in defaults}
 
 
-def _explain(meta_type: type[ResourceMeta], error: Any) -> InvalidResourceMetaError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+def _explain(meta_type: type[ResourceMeta], said: str) -> InvalidResourceMetaError:
+    found = _PLACE.fullmatch(said)
+    message, where = (found["message"], found["place"] or "") if found else (said, "")
+    where = _INDEX.sub(lambda index: f".{index[1]}" if index[1] else "", where)
+    if missing := _MISSING.fullmatch(message):
+        message, where = "it is required", ".".join(filter(None, [where, missing[1]]))
+    elif message.startswith("Invalid enum value"):
+        message = "it is none of the values that there are"  # without the one that it is
     if not where:
-        return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: {first['msg']}")
+        return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: {message}")
     return InvalidResourceMetaError(
-        f"resource meta is no {meta_type.__name__}: field {where!r}: {first['msg']}", field=where
+        f"resource meta is no {meta_type.__name__}: field {where!r}: {message}", field=where
     )

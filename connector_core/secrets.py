@@ -5,14 +5,38 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from connector_core.errors import SecretNotFoundError
 
-if TYPE_CHECKING:
-    from pydantic import SecretStr
-
 _MOST_BROUGHT = 1000
+
+
+class SecretStr:
+    """A text that hides itself: whoever wants it asks for it by `get_secret_value`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __str__(self) -> str:
+        return "**********" if self._text else ""
+
+    def __repr__(self) -> str:
+        return f"SecretStr({str(self)!r})"
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +56,7 @@ class SecretSource:
         """The texts of all secrets that plugins have got, from `get` or lately with a call, to be kept out of logs."""
         return frozenset(self._handed_out) | frozenset(self._brought)
 
-    def note_brought(self, secrets: "Iterable[SecretStr]") -> None:
+    def note_brought(self, secrets: Iterable[SecretStr]) -> None:
         """Take note of secrets that a caller has brought with its call; the oldest of very many are forgotten."""
         for secret in secrets:
             text = secret.get_secret_value()
@@ -41,7 +65,7 @@ class SecretSource:
         while len(self._brought) > _MOST_BROUGHT:
             del self._brought[next(iter(self._brought))]
 
-    def get(self, key: str, group: str | None = None) -> "SecretStr":
+    def get(self, key: str, group: str | None = None) -> SecretStr:
         """Return a secret; `.get_secret_value()` of the answer is its text, everything else hides it.
 
         Raises:
@@ -72,9 +96,7 @@ class SecretSource:
         """Count a secret that plugin code has got in another way as handed out, so that it is kept out of logs as well."""
         self._handed_out.add(secret)
 
-    def _hand_out(self, text: str) -> "SecretStr":
-        from pydantic import SecretStr
-
+    def _hand_out(self, text: str) -> SecretStr:
         secret = text.strip()  # like flytekit: secrets made with `echo` end in a newline
         self.note(secret)
         return SecretStr(secret)
@@ -83,7 +105,7 @@ class SecretSource:
 _source: ContextVar[SecretSource | None] = ContextVar("connector_core.secrets", default=None)
 
 
-def get_secret(key: str, group: str | None = None) -> "SecretStr":
+def get_secret(key: str, group: str | None = None) -> SecretStr:
     """Return a secret from the places that the host's settings name (`[secrets]`), or the usual ones outside a host.
 
     Looked for are the environment variable `_FSEC_<GROUP>_<KEY>` in capitals, then the file

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.calls import CallJournal, CallListener
@@ -38,6 +39,7 @@ from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
+from connector_core.tables import Table
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +77,8 @@ def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
     plugin = connector.plugin.name
     names = (f"{plugin}/{connector.name}", plugin, connector.plugin.bridge)
     sections = [settings.limits.get(name) for name in names if name is not None]
-    own = [section.model_dump(exclude_none=True) for section in sections if section is not None]
-    deadlines = {**settings.deadlines.model_dump(), **connector.deadlines}
+    own = [_given(section) for section in sections if section is not None]
+    deadlines = {**_given(settings.deadlines), **connector.deadlines}
     for section in reversed(own):
         deadlines |= section.pop("deadlines")
     chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}
@@ -84,6 +86,12 @@ def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
     for section in reversed(own):
         chosen |= section
     return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **chosen)
+
+
+def _given(table: Table) -> dict[str, Any]:
+    """Return what a table of settings sets."""
+    fields = msgspec.structs.asdict(table)
+    return {name: _given(one) if isinstance(one, Table) else one for name, one in fields.items() if one is not None}
 
 
 class ConnectorServer:

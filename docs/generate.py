@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import BaseModel, SecretStr
 
 import connector_core
 from connector_core import errors, hookspecs
@@ -22,10 +21,12 @@ from connector_core.http.gateway import derive_routes
 from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
 from connector_core.operations import ARGUMENTS
+from connector_core.secrets import SecretStr
 from connector_core.services.foreign import HTTP_STATUS_CODES
 from connector_core.services.generations import Generations
 from connector_core.services.status import STATUS_CODES, status_of
 from connector_core.settings import ENV_PREFIX, LimitSettings, Settings
+from connector_core.tables import Field, Table, described
 
 REFERENCE = Path(__file__).with_name("reference")
 _REGION = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -66,8 +67,8 @@ def settings() -> str:
             _code(key),
             ", ".join(map(_code, flags.get(key, []))) or "-",
             _code(f"{ENV_PREFIX}{key.upper().replace('.', '__')}"),
-            _code(as_toml(field.get_default())) if field.get_default() is not None else "not set",
-            str(field.description),
+            _code(as_toml(field.default)) if field.default is not None else "not set",
+            field.description,
         ]
         for key, field in setting_fields(Settings)
     )
@@ -80,10 +81,10 @@ def limits() -> str:
     return _table(["key in `[limits.NAME]`", "meaning"], rows)
 
 
-def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def setting_fields(table: type[Table], prefix: str = "") -> Iterable[tuple[str, Field]]:
     """Yield every setting's key, such as `deadlines.get`, and its field; a table's settings in place of the table."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+    for name, field in described(table).items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Table):
             yield from setting_fields(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field

@@ -122,7 +122,7 @@ def serve(
     """
     given = dict(locals())  # one name for each setting
     read_settings = partial(
-        given_settings, {name: given[name] for name in Settings.model_fields if name in given}, config
+        given_settings, {name: given[name] for name in Settings.__struct_fields__ if name in given}, config
     )
     if reload:
         return _serve_and_reload(read_settings, config)

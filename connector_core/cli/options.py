@@ -7,13 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from connector_core.settings import Settings, load_settings
+from connector_core.tables import described
+
+_FIELDS = described(Settings)
 
 
 def setting(name: str, *flags: str, **more: Any) -> Any:
     """Return the option of a setting, whose help says what it does and its default."""
-    field = Settings.model_fields[name]
-    default = field.get_default()
-    shown = "" if default in (None, (), {}, False) else f" [default: {default}]"
+    field = _FIELDS[name]
+    shown = "" if field.default in (None, (), {}, False) else f" [default: {field.default}]"
     return typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)), help=f"{field.description}{shown}", show_default=False, **more
     )

@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
-
 from connector_core.errors import SettingsError
+from connector_core.secrets import SecretStr
+from connector_core.tables import After, Before, Meta, finite
 from connector_core.task import TaskCategory
 
 OF_NAME = "name:"
@@ -56,12 +56,13 @@ def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
     }
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(split)]
-Preferences = Annotated[dict[str, str], BeforeValidator(_split_pairs), AfterValidator(_canonical_categories)]
-LogLevels = Annotated[dict[str, str], BeforeValidator(_split_levels), AfterValidator(_known_levels)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
+Names = Annotated[tuple[str, ...], Before(split)]
+SecretNames = Annotated[tuple[SecretStr, ...], Before(split)]
+Preferences = Annotated[dict[str, str], Before(_split_pairs), After(_canonical_categories)]
+LogLevels = Annotated[dict[str, str], Before(_split_levels), After(_known_levels)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0), After(finite)]
+Count = Annotated[int, Meta(gt=0)]
 
 
 def lines_of(file: Path, setting: str) -> list[str]:

@@ -3,15 +3,13 @@
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from connector_core.errors import SettingsError
 from connector_core.settings.environment import ENV_PREFIX, from_environment, merged
 from connector_core.settings.model import Settings
+from connector_core.tables import Mistake, TableError, near, read
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("connector-host.toml")
@@ -38,9 +36,9 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
     _refuse_unknown(variables)
     from_variables = from_environment(variables)
     try:
-        return Settings.model_validate(merged(merged(from_file, from_variables), given))
-    except ValidationError as error:
-        raise SettingsError(_explain(error, given, from_file, path)) from None
+        return read(Settings, merged(merged(from_file, from_variables), given))
+    except TableError as error:
+        raise SettingsError("\n".join(_explain(one, given, from_file, path) for one in error.mistakes)) from None
 
 
 def settings_file(file: Path | None) -> Path | None:
@@ -65,28 +63,25 @@ def _refuse_unknown(variables: Iterable[str]) -> None:
     """A misspelt variable would otherwise be left out in silence."""
     for variable in variables:
         name = variable[len(ENV_PREFIX) :].split("__")[0].lower()
-        if name not in Settings.model_fields:
+        if name not in Settings.__struct_fields__:
             raise SettingsError(f"the environment variable {variable} is no setting{_near(name)}")
 
 
 def _near(name: str) -> str:
-    near = get_close_matches(name, Settings.model_fields, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f"; there are {', '.join(sorted(Settings.model_fields))}"
+    known = Settings.__struct_fields__
+    return near(name, known) or f"; there are {', '.join(sorted(known))}"
 
 
-def _explain(error: ValidationError, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
-    lines = []
-    for one in error.errors(include_url=False, include_input=False):
-        name = str(one["loc"][0])
-        where = ".".join(str(part) for part in one["loc"])
-        if name in flags:
-            source = f"--{name.replace('_', '-')}"
-        elif name in from_file and f"{ENV_PREFIX}{name.upper()}" not in os.environ:
-            source = f"{where!r} in {path}"
-        else:
-            source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
-        if one["type"] == "extra_forbidden":
-            lines.append(f"{source} is no setting{_near(name) if len(one['loc']) == 1 else ''}")
-        else:
-            lines.append(f"{source}: {one['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
+def _explain(mistake: Mistake, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
+    name, where = str(mistake.path[0]), mistake.where
+    if name in flags:
+        source = f"--{name.replace('_', '-')}"
+    elif name in from_file and f"{ENV_PREFIX}{name.upper()}" not in os.environ:
+        source = f"{where!r} in {path}"
+    else:
+        source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
+    if not mistake.known:
+        return f"{source}: {mistake.message}"
+    return (
+        f"{source} is no setting{_near(name) if len(mistake.path) == 1 else near(str(mistake.path[-1]), mistake.known)}"
+    )

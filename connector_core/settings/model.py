@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import msgspec
 
 from connector_core.errors import SettingsError
 from connector_core.settings.kinds import Count, LogLevels, Names, Port, Preferences, Seconds, lines_of
@@ -16,129 +16,128 @@ from connector_core.settings.sections import (
     MemorySettings,
     RideOutSettings,
     SecretSettings,
-    Section,
     SigningSettings,
 )
+from connector_core.tables import After, Meta, Table, finite
 
 _TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)
 
 
-class Settings(Section):
+class Settings(Table, frozen=True):
     """All settings of a host, as they are given here; `load_settings` reads the environment and a file as well."""
 
-    host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 opens the host to the network.")
-    port: Port = Field(8000, description="The gRPC port; 0 takes a free one.")
-    http_port: Port = Field(
-        9090, description="The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one."
-    )
-    console: bool = Field(
-        True, description="Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port."
-    )
-    recent_calls: Count = Field(
-        200, description="Calls that the console shows of each operation at the most, failed ones counted apart."
-    )
-    gateway: Literal["metadata", "tasks"] = Field(
-        "metadata",
-        description="What of the protocol is served as JSON on the HTTP port: `metadata`, which connectors there are; "
+    host: Annotated[str, "The address to listen on; 0.0.0.0 opens the host to the network."] = "127.0.0.1"
+    port: Annotated[Port, "The gRPC port; 0 takes a free one."] = 8000
+    http_port: Annotated[Port, "The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one."] = 9090
+    console: Annotated[bool, "Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port."] = True
+    recent_calls: Annotated[
+        Count, "Calls that the console shows of each operation at the most, failed ones counted apart."
+    ] = 200
+    gateway: Annotated[
+        Literal["metadata", "tasks"],
+        "What of the protocol is served as JSON on the HTTP port: `metadata`, which connectors there are; "
         "`tasks`, to start, read and cancel jobs as well.",
-    )
-    gateway_token_file: Path | None = Field(
-        None,
-        description="A file with a token in each line (16 characters or more): callers of `gateway = tasks` bring one of them.",
-    )
-    gateway_hosts: Names = Field(
-        (),
-        description="Names by which viewers of the console and callers of `gateway = tasks` may call this host, besides "
+    ] = "metadata"
+    gateway_token_file: Annotated[
+        Path | None,
+        "A file with a token in each line (16 characters or more): callers of `gateway = tasks` bring one of them.",
+    ] = None
+    gateway_hosts: Annotated[
+        Names,
+        "Names by which viewers of the console and callers of `gateway = tasks` may call this host, besides "
         "localhost and its addresses.",
-    )
-    workers: Count = Field(10, description="Threads for blocking code, for each connector.")
-    queue: Annotated[int, Field(ge=0)] = Field(
-        1000, description="Calls of one connector that may wait for a thread before further ones are refused."
-    )
-    wait: Seconds | None = Field(
-        None, description="Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
-    )
-    in_flight: Count = Field(1000, description="Calls of one connector's async code that may be under way.")
-    in_place: Names = Field(
-        (), description="Plugins that you vouch for: their async code runs on the serving loop, which is faster."
-    )
-    stall_seconds: Seconds = Field(
-        1.0, description="Report a plugin whose async code keeps its loop to itself for so many seconds."
-    )
-    timeout: Seconds | None = Field(None, description="Stop the server after so many seconds.")
-    grace: Annotated[float, Field(ge=0)] = Field(
-        30, description="Seconds that calls in flight have to finish when the host is asked to stop."
-    )
-    max_connection_age: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        1800,
-        description="Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
+    ] = ()
+    workers: Annotated[Count, "Threads for blocking code, for each connector."] = 10
+    queue: Annotated[
+        int, Meta(ge=0), "Calls of one connector that may wait for a thread before further ones are refused."
+    ] = 1000
+    wait: Annotated[
+        Seconds | None, "Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
+    ] = None
+    in_flight: Annotated[Count, "Calls of one connector's async code that may be under way."] = 1000
+    in_place: Annotated[
+        Names, "Plugins that you vouch for: their async code runs on the serving loop, which is faster."
+    ] = ()
+    stall_seconds: Annotated[
+        Seconds, "Report a plugin whose async code keeps its loop to itself for so many seconds."
+    ] = 1.0
+    timeout: Annotated[Seconds | None, "Stop the server after so many seconds."] = None
+    grace: Annotated[
+        float, Meta(ge=0), "Seconds that calls in flight have to finish when the host is asked to stop."
+    ] = 30
+    max_connection_age: Annotated[
+        float,
+        Meta(ge=0),
+        After(finite),
+        "Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
         "added; calls under way are finished. 0: never.",
-    )
-    start_timeout: Seconds = Field(30, description="Seconds that a connector's `start()` may take.")
-    max_request_bytes: Count = Field(64 * 1024 * 1024, description="The largest request that is accepted, in bytes.")
-    loop: Literal["auto", "asyncio", "uvloop"] = Field(
-        "auto", description="The event loop; `auto` takes uvloop where it is installed."
-    )
-    log_format: Literal["auto", "console", "json"] = Field(
-        "auto",
-        description="How the log on stderr is written; `auto` takes `console` on a terminal and `json` elsewhere.",
-    )
-    log_level: LogLevels = Field(
-        {},
-        description="The lowest level that is logged: `LEVEL` (info unless set), or `LOGGER=LEVEL` for one logger and those "
+    ] = 1800
+    start_timeout: Annotated[Seconds, "Seconds that a connector's `start()` may take."] = 30
+    max_request_bytes: Annotated[Count, "The largest request that is accepted, in bytes."] = 64 * 1024 * 1024
+    loop: Annotated[
+        Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed."
+    ] = "auto"
+    log_format: Annotated[
+        Literal["auto", "console", "json"],
+        "How the log on stderr is written; `auto` takes `console` on a terminal and `json` elsewhere.",
+    ] = "auto"
+    log_level: Annotated[
+        LogLevels,
+        "The lowest level that is logged: `LEVEL` (info unless set), or `LOGGER=LEVEL` for one logger and those "
         "below it; `connector_core.calls=debug` logs polls that went well, too.",
-    )
-    traces: Literal["off", "otlp"] = Field(
-        "off",
-        description="Whether calls are traced (extra `otel`): `otlp` exports spans to where OpenTelemetry's own variables say, "
+    ] = msgspec.field(default_factory=dict)
+    traces: Annotated[
+        Literal["off", "otlp"],
+        "Whether calls are traced (extra `otel`): `otlp` exports spans to where OpenTelemetry's own variables say, "
         "such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    ] = "off"
+    modules: Annotated[Names, "Modules to load as plugins, beside the installed ones."] = ()
+    strict: Annotated[bool, "Refuse to start when any plugin fails to load."] = False
+    require: Annotated[Names, "Plugins without which the host refuses to start."] = ()
+    allow_plugin: Annotated[Names, "Load only these plugins; all, where none is named."] = ()
+    block_plugin: Annotated[Names, "Do not load these plugins."] = ()
+    prefer: Annotated[Preferences, "Which plugin serves a task category that several claim: `CATEGORY=PLUGIN`."] = (
+        msgspec.field(default_factory=dict)
     )
-    modules: Names = Field((), description="Modules to load as plugins, beside the installed ones.")
-    strict: bool = Field(False, description="Refuse to start when any plugin fails to load.")
-    require: Names = Field((), description="Plugins without which the host refuses to start.")
-    allow_plugin: Names = Field((), description="Load only these plugins; all, where none is named.")
-    block_plugin: Names = Field((), description="Do not load these plugins.")
-    prefer: Preferences = Field(
-        {}, description="Which plugin serves a task category that several claim: `CATEGORY=PLUGIN`."
-    )
-    deadlines: DeadlineSettings = Field(DeadlineSettings(), description="Deadlines by operation.")
-    permanent_create_failures: Literal["resource", "status"] = Field(
-        "resource",
-        description="How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
+    deadlines: Annotated[DeadlineSettings, "Deadlines by operation."] = DeadlineSettings()
+    permanent_create_failures: Annotated[
+        Literal["resource", "status"],
+        "How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
         "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
-    )
-    protocols: Literal["auto", "v1", "both"] = Field(
-        "auto",
-        description="Which engines are served: `v1`, those of the 1.x line; `both`, those of the 2.x line as well, which needs "
+    ] = "resource"
+    protocols: Annotated[
+        Literal["auto", "v1", "both"],
+        "Which engines are served: `v1`, those of the 1.x line; `both`, those of the 2.x line as well, which needs "
         "the extra `v2`; `auto`, the 2.x line where the extra is installed.",
-    )
-    retryable_failures: Literal["phase", "state"] = Field(
-        "phase",
-        description="How engines of the 1.x line are told of a failure that may be tried again: `phase`, as RETRYABLE_FAILED, "
+    ] = "auto"
+    retryable_failures: Annotated[
+        Literal["phase", "state"],
+        "How engines of the 1.x line are told of a failure that may be tried again: `phase`, as RETRYABLE_FAILED, "
         "which 1.16 understands; `state`, as no phase and the older `state`, which 1.15 and earlier understand as well.",
-    )
-    orphan_seconds: Seconds | None = Field(
-        None,
-        description="Delete a job whose create nobody got the answer of after so many seconds; "
+    ] = "phase"
+    orphan_seconds: Annotated[
+        Seconds | None,
+        "Delete a job whose create nobody got the answer of after so many seconds; "
         "else only when a later attempt of its task arrives.",
+    ] = None
+    max_result_bytes: Annotated[
+        Count, "The largest result of a sync connector that is called as an async one, in bytes."
+    ] = 100_000
+    max_answer_bytes: Annotated[Count, "The largest answer that the engine receives, in bytes: gRPC's default."] = (
+        4 * 1024 * 1024
     )
-    max_result_bytes: Count = Field(
-        100_000, description="The largest result of a sync connector that is called as an async one, in bytes."
-    )
-    max_answer_bytes: Count = Field(
-        4 * 1024 * 1024, description="The largest answer that the engine receives, in bytes: gRPC's default."
-    )
-    limits: dict[str, LimitSettings] = Field(
-        {}, description='What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.'
-    )
-    memory: MemorySettings = Field(MemorySettings(), description="What is remembered of jobs, and where.")
-    ride_out: RideOutSettings = Field(RideOutSettings(), description="How long a failing `get` is ridden out.")
-    batch: BatchSettings = Field(BatchSettings(), description="How `get_many` gathers calls.")
-    signing: SigningSettings = Field(SigningSettings(), description="Signing of resource metas.")
-    secrets: SecretSettings = Field(SecretSettings(), description="Where secrets are mounted.")
-    plugins: dict[str, dict[str, Any]] = Field(
-        {}, description="Each plugin's own section, `[plugins.NAME]`, for the plugin to validate."
-    )
+    limits: Annotated[
+        dict[str, LimitSettings],
+        'What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.',
+    ] = msgspec.field(default_factory=dict)
+    memory: Annotated[MemorySettings, "What is remembered of jobs, and where."] = MemorySettings()
+    ride_out: Annotated[RideOutSettings, "How long a failing `get` is ridden out."] = RideOutSettings()
+    batch: Annotated[BatchSettings, "How `get_many` gathers calls."] = BatchSettings()
+    signing: Annotated[SigningSettings, "Signing of resource metas."] = SigningSettings()
+    secrets: Annotated[SecretSettings, "Where secrets are mounted."] = SecretSettings()
+    plugins: Annotated[
+        dict[str, dict[str, Any]], "Each plugin's own section, `[plugins.NAME]`, for the plugin to validate."
+    ] = msgspec.field(default_factory=dict)
 
     def gateway_tokens(self) -> tuple[bytes, ...]:
         """Return the tokens of callers that may run tasks over HTTP; none, where that is off.

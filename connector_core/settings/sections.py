@@ -3,34 +3,27 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-
 from connector_core.errors import SettingsError
-from connector_core.secrets import SecretSource
-from connector_core.settings.kinds import Count, Seconds, lines_of, split
+from connector_core.secrets import SecretSource, SecretStr
+from connector_core.settings.kinds import Count, Seconds, SecretNames, lines_of
+from connector_core.tables import Meta, Table
 
 MIN_KEY_CHARACTERS = 16
 
 
-class Section(BaseModel):
-    """A table of the settings file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DeadlineSettings(Section):
+class DeadlineSettings(Table, frozen=True):
     """How long a call may take, in seconds; a client's shorter deadline wins."""
 
-    create: Seconds = Field(60, description="Deadline of `create`, in seconds.")
-    get: Seconds = Field(30, description="Deadline of `get`, in seconds.")
-    get_many: Seconds = Field(30, description="Deadline of `get_many`, in seconds.")
-    delete: Seconds = Field(60, description="Deadline of `delete`, in seconds.")
-    do: Seconds = Field(600, description="Deadline of a sync connector's `do`, in seconds.")
-    get_metrics: Seconds = Field(30, description="Deadline of `get_metrics`, in seconds.")
-    get_logs: Seconds = Field(3600, description="Deadline of a whole `get_logs` stream, in seconds.")
+    create: Annotated[Seconds, "Deadline of `create`, in seconds."] = 60
+    get: Annotated[Seconds, "Deadline of `get`, in seconds."] = 30
+    get_many: Annotated[Seconds, "Deadline of `get_many`, in seconds."] = 30
+    delete: Annotated[Seconds, "Deadline of `delete`, in seconds."] = 60
+    do: Annotated[Seconds, "Deadline of a sync connector's `do`, in seconds."] = 600
+    get_metrics: Annotated[Seconds, "Deadline of `get_metrics`, in seconds."] = 30
+    get_logs: Annotated[Seconds, "Deadline of a whole `get_logs` stream, in seconds."] = 3600
 
 
-class OperationDeadlines(Section):
+class OperationDeadlines(Table, frozen=True):
     """Deadlines that differ from the general ones, in seconds."""
 
     create: Seconds | None = None
@@ -42,67 +35,65 @@ class OperationDeadlines(Section):
     get_logs: Seconds | None = None
 
 
-class LimitSettings(Section):
+class LimitSettings(Table, frozen=True):
     """What differs for one plugin (`[limits.NAME]`) or one of its connectors (`[limits."NAME/CONNECTOR"]`)."""
 
-    workers: Count | None = Field(None, description="As the setting `workers`.")
-    queue: Annotated[int, Field(ge=0)] | None = Field(None, description="As the setting `queue`.")
-    wait: Seconds | None = Field(None, description="As the setting `wait`.")
-    in_flight: Count | None = Field(None, description="As the setting `in_flight`.")
-    deadlines: OperationDeadlines = Field(OperationDeadlines(), description="As the setting `deadlines`.")
+    workers: Annotated[Count | None, "As the setting `workers`."] = None
+    queue: Annotated[Annotated[int, Meta(ge=0)] | None, "As the setting `queue`."] = None
+    wait: Annotated[Seconds | None, "As the setting `wait`."] = None
+    in_flight: Annotated[Count | None, "As the setting `in_flight`."] = None
+    deadlines: Annotated[OperationDeadlines, "As the setting `deadlines`."] = OperationDeadlines()
 
 
-class SecretSettings(Section):
+class SecretSettings(Table, frozen=True):
     """Where `get_secret` looks."""
 
-    env_prefix: str = Field("_FSEC_", description="What the environment variables of secrets begin with.")
-    folder: Path = Field(Path("/etc/secrets"), description="The folder in which secrets are mounted as files.")
+    env_prefix: Annotated[str, "What the environment variables of secrets begin with."] = "_FSEC_"
+    folder: Annotated[Path, "The folder in which secrets are mounted as files."] = Path("/etc/secrets")
 
     def source(self) -> SecretSource:
         """Return where to look, for `connector_core.secrets`."""
         return SecretSource(self.env_prefix, self.folder)
 
 
-class MemorySettings(Section):
+class MemorySettings(Table, frozen=True):
     """Where the host keeps what it remembers of jobs."""
 
-    kind: Literal["process", "sqlite", "redis"] = Field(
-        "process",
-        description="`process`: in memory; `sqlite`: a file that survives a restart; `redis`: shared by replicas.",
-    )
-    path: Path = Field(Path("connector-host.sqlite"), description="The file of `sqlite`.")
-    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The URL of `redis`.")
-    entries: Count = Field(100_000, description="How many jobs are remembered at the most, by `process` and `sqlite`.")
-    seconds: Seconds = Field(86_400, description="How long a job is remembered after its last change, in seconds.")
+    kind: Annotated[
+        Literal["process", "sqlite", "redis"],
+        "`process`: in memory; `sqlite`: a file that survives a restart; `redis`: shared by replicas.",
+    ] = "process"
+    path: Annotated[Path, "The file of `sqlite`."] = Path("connector-host.sqlite")
+    url: Annotated[SecretStr, "The URL of `redis`."] = SecretStr("redis://127.0.0.1:6379/0")
+    entries: Annotated[Count, "How many jobs are remembered at the most, by `process` and `sqlite`."] = 100_000
+    seconds: Annotated[Seconds, "How long a job is remembered after its last change, in seconds."] = 86_400
 
 
-class RideOutSettings(Section):
+class RideOutSettings(Table, frozen=True):
     """How long a job's failing `get` is answered with the last known phase."""
 
-    failures: Annotated[int, Field(ge=0)] = Field(
-        100, description="GetTask calls of one task that may fail in a row before the error goes out."
-    )
-    seconds: Annotated[float, Field(ge=0)] = Field(
-        3600, description="Seconds that GetTask calls of one task may fail in a row before the error goes out."
-    )
+    failures: Annotated[
+        int, Meta(ge=0), "GetTask calls of one task that may fail in a row before the error goes out."
+    ] = 100
+    seconds: Annotated[
+        float, Meta(ge=0), "Seconds that GetTask calls of one task may fail in a row before the error goes out."
+    ] = 3600
 
 
-class BatchSettings(Section):
+class BatchSettings(Table, frozen=True):
     """How GetTask calls are gathered for connectors that have `get_many`."""
 
-    window: Seconds = Field(0.02, description="Seconds for which calls are gathered.")
-    size: Count = Field(500, description="How many jobs one `get_many` asks for at the most.")
+    window: Annotated[Seconds, "Seconds for which calls are gathered."] = 0.02
+    size: Annotated[Count, "How many jobs one `get_many` asks for at the most."] = 500
 
 
-class SigningSettings(Section):
+class SigningSettings(Table, frozen=True):
     """Signing of resource metas, so that plugin code sees none that a host of yours did not write."""
 
-    keys_file: Path | None = Field(
-        None, description="A file with a key in each line (16 characters or more): the first signs, all verify."
-    )
-    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
-        (), description="The keys themselves, for the environment."
-    )
+    keys_file: Annotated[
+        Path | None, "A file with a key in each line (16 characters or more): the first signs, all verify."
+    ] = None
+    keys: Annotated[SecretNames, "The keys themselves, for the environment."] = ()
 
     def all_keys(self) -> tuple[bytes, ...]:
         """Return the keys, the one that signs first; none, where signing is off.

@@ -28,6 +28,7 @@ from connector_core.plugins import (
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer, LoopFactory
 from connector_core.settings import Settings
+from connector_core.tables import read_table
 
 Generation = Literal["v1", "v2"]
 """A generation of the protocol: `flyteidl`, or `flyteidl2`."""
@@ -210,7 +211,7 @@ async def running_server(
     Raises:
         SetupError: as the command line would report it.
     """
-    chosen = Settings(**{"port": 0, "http_port": 0, "grace": 5, **(settings or {})})
+    chosen = read_table(Settings, {"port": 0, "http_port": 0, "grace": 5, **(settings or {})}, "the settings")
     sources = [module_plugin(source) if isinstance(source, str) else source for source in plugins]
     result = load_plugins(sources, PluginSelection(configs=chosen.plugins))
     server = ConnectorServer(_registry(connectors, result, chosen), chosen, result, new_plugin_loop)

@@ -46,7 +46,7 @@ def test_it_has_every_setting() -> None:
 
 
 def test_only_what_has_no_default_is_commented_out() -> None:
-    unset = {key for key, field in setting_fields(Settings) if field.get_default() is None}
+    unset = {key for key, field in setting_fields(Settings) if field.default is None}
     assert {key for key, _field in setting_fields(Settings)} - keys_of(FILE.read_text()) == unset
 
 

@@ -22,6 +22,7 @@ from connector_core.plugins import FailedPlugin, PluginLoadResult, SkippedPlugin
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
+from connector_core.tables import read
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, eventually
 from tests.support.environments import try_to_run
@@ -74,7 +75,7 @@ async def shown(server: RunningServer, path: str = "/") -> str:
 @asynccontextmanager
 async def server_with(plugins: PluginLoadResult, **settings: Any) -> AsyncIterator[ConnectorServer]:
     """Serve what became of plugins."""
-    server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=0, **settings), plugins)
+    server = ConnectorServer(ConnectorRegistry(), read(Settings, {"port": 0, "http_port": 0, **settings}), plugins)
     await server.start()
     try:
         yield server

@@ -21,6 +21,7 @@ from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
+from connector_core.tables import read
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.json_gateway import BEARER, JSON, TOKEN, Answer, ask
@@ -118,7 +119,7 @@ async def test_a_host_whose_serving_loop_is_stuck_is_neither(monkeypatch: pytest
 @asynccontextmanager
 async def embedded(plugins: PluginLoadResult, **settings: Any) -> AsyncIterator[RunningServer]:
     """A server in a program that goes on although a plugin that it requires has failed."""
-    server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=0, **settings), plugins)
+    server = ConnectorServer(ConnectorRegistry(), read(Settings, {"port": 0, "http_port": 0, **settings}), plugins)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

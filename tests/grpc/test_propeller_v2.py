@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from flyteidl.admin.agent_pb2 import Resource as FlyteResource
 from flyteidl.admin.agent_pb2 import TaskExecutionMetadata
-from pydantic import SecretStr
 
 from connector_core import Connection, PermanentError, Phase, Resource
+from connector_core.secrets import SecretStr
 from connector_core.testing import FakePropeller, running_server
 from connector_core.testing.propeller.phases import Verdict, read_resource
 from tests.fakes import Answers, JobMeta, Jobs

@@ -14,7 +14,6 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl2.connector import connector_pb2, service_pb2_grpc
 from flyteidl2.core import execution_pb2, identifier_pb2, tasks_pb2
 from flyteidl2.task import common_pb2
-from pydantic import SecretStr
 
 from connector_core import (
     AsyncConnectorBase,
@@ -25,6 +24,7 @@ from connector_core import (
     Phase,
     Resource,
 )
+from connector_core.secrets import SecretStr
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import Answers, Gate, JobMeta, Jobs, eventually
 from tests.support.rpc import collected, details_of, refusal

@@ -17,6 +17,7 @@ from connector_core.plugins import (
 from connector_core.registry import ConnectorRegistry
 from connector_core.server import limits_of
 from connector_core.settings import Settings
+from connector_core.tables import read
 from tests.support.distributions import GOOD, SitePackages
 
 BRIDGE = (
@@ -158,7 +159,7 @@ def test_two_bridges_whose_connectors_have_one_name_are_told_how_to_choose_which
 def test_the_one_that_is_preferred_keeps_its_name_and_the_other_serves_its_own_under_a_second_one(
     namesakes: SitePackages, keeps: str, other: str
 ) -> None:
-    settings = Settings.model_validate({"prefer": ["query=one/sql", f"name:Warehouse={keeps}"]})
+    settings = read(Settings, {"prefer": ["query=one/sql", f"name:Warehouse={keeps}"]})
     types = {"one/sql": ["query", "load"], "two/sql": ["export"]}
     assert served(build_registry(load(namesakes), settings.prefer)) == {
         "Warehouse": (keeps, types[keeps]),
@@ -185,9 +186,9 @@ def test_a_native_plugins_connector_may_keep_its_name_beside_a_bridged_one(site:
 def test_limits_may_be_set_for_a_bridged_connector_its_plugin_or_the_whole_bridge(bridge: SitePackages) -> None:
     connector = next(one for plugin in load(bridge).loaded for one in plugin.connectors)
     for section in (f"bridge/good/{connector.name}", "bridge/good", "bridge"):
-        settings = Settings(limits={section: {"workers": 3}})
+        settings = read(Settings, {"limits": {section: {"workers": 3}}})
         assert limits_of(settings, connector).workers == 3
-    both = Settings(limits={"bridge": {"workers": 3}, "bridge/good": {"workers": 4}})
+    both = read(Settings, {"limits": {"bridge": {"workers": 3}, "bridge/good": {"workers": 4}}})
     assert limits_of(both, connector).workers == 4
 
 

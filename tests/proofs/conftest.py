@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from pydantic import SecretStr
 
 from connector_core.connection import Connection
+from connector_core.secrets import SecretStr
 from tests.proofs.backends.openai_api import KEY, OpenAI
 from tests.proofs.backends.snowflake import snowflake
 from tests.proofs.backends.tunnel import in_pem, make_key

@@ -30,6 +30,7 @@ from connector_core.server import limits_of
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
+from connector_core.tables import read
 
 METHODS = {
     method.name: method for service in service_pb2.DESCRIPTOR.services_by_name.values() for method in service.methods
@@ -107,7 +108,7 @@ class WireHost:
     """Takes raw requests as gRPC would pass them on, in this process and without a connection."""
 
     def __init__(self, *connectors: ConnectorBase, **settings: Any) -> None:
-        chosen = Settings(**settings)
+        chosen = read(Settings, settings)
         self.is_signing = bool(chosen.signing.all_keys())
         self.registry = ConnectorRegistry()
         for connector in connectors:

@@ -4,9 +4,9 @@ import copy
 import pickle
 
 import pytest
-from pydantic import SecretStr
 
 from connector_core import Connection
+from connector_core.secrets import SecretStr
 
 GIVEN = Connection({"token": SecretStr("s3cret")}, {"account": "sales"}, "warehouse_query")
 

@@ -7,6 +7,7 @@ import pytest
 from connector_core.errors import SettingsError
 from connector_core.http import GatewayOptions
 from connector_core.settings import Settings
+from connector_core.tables import read
 
 GOOD = "0123456789abcdef"
 
@@ -49,6 +50,8 @@ def test_a_bad_token_is_refused_and_not_shown(tmp_path: Path, bad: str) -> None:
 
 
 def test_the_address_that_is_listened_on_is_among_the_hosts() -> None:
-    options = GatewayOptions.of(Settings(host="10.1.2.3", gateway_hosts="a.example, b.example", max_request_bytes=7))
+    options = GatewayOptions.of(
+        read(Settings, {"host": "10.1.2.3", "gateway_hosts": "a.example, b.example", "max_request_bytes": 7})
+    )
     assert options.hosts == {"10.1.2.3", "a.example", "b.example"}
     assert (options.with_tasks, options.tokens, options.max_body_bytes) == (False, (), 7)

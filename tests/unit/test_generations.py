@@ -22,6 +22,7 @@ from connector_core.services.v1 import V1
 from connector_core.services.v2 import V2, contradictions
 from connector_core.services.v2.shared import SHARED
 from connector_core.settings import Settings
+from connector_core.tables import read
 from tests.support.messages import TEXT, messages
 from tests.unit.test_import import run
 
@@ -387,8 +388,8 @@ def test_the_second_generation_can_be_left_out() -> None:
 
 
 def test_a_generation_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="protocols"):
-        Settings(protocols="v3")
+    with pytest.raises(ValueError, match="protocols: Input should be 'auto', 'v1' or 'both'"):
+        read(Settings, {"protocols": "v3"})
 
 
 def test_the_connection_is_read_from_the_message_that_is_meant() -> None:

@@ -7,6 +7,7 @@ from connector_core.http import reasons_not_ready
 from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.registry import PluginIdentity, inspect_connector
 from connector_core.settings import Settings
+from connector_core.tables import read
 from tests.fakes import Jobs
 
 BROKEN = PluginLoadResult(failed=(FailedPlugin(PluginIdentity("broken", "broken-dist", "1.0"), "no licence", "", 0.0),))
@@ -14,7 +15,7 @@ AWAY = {inspect_connector(Jobs(), PluginIdentity("warehouse")): BackendUnavailab
 
 
 def reasons(plugins: Any = None, not_started: Any = None, is_draining: bool = False, **settings: Any) -> list[str]:
-    return reasons_not_ready(Settings(**settings), plugins or PluginLoadResult(), not_started or {}, is_draining)
+    return reasons_not_ready(read(Settings, settings), plugins or PluginLoadResult(), not_started or {}, is_draining)
 
 
 def test_what_nobody_requires_is_no_reason() -> None:

@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
-from pydantic import SecretStr
 
 from connector_core.errors import MemoryUnavailableError, SettingsError
 from connector_core.jobs import Memory, open_memory
 from connector_core.jobs.memory_process import ProcessMemory
 from connector_core.jobs.memory_redis import RedisMemory
 from connector_core.jobs.memory_sqlite import SqliteMemory
+from connector_core.secrets import SecretStr
 from connector_core.settings import MemorySettings
 from tests.support.redis_server import RedisServer, running_redis
 
@@ -46,7 +47,7 @@ def redis() -> Iterator[RedisServer]:
 async def memory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memory]:
     settings = MemorySettings(kind=request.param, path=tmp_path / "memory.sqlite")
     if request.param == "redis":
-        settings = settings.model_copy(update={"url": SecretStr(request.getfixturevalue("redis").url)})
+        settings = msgspec.structs.replace(settings, url=SecretStr(request.getfixturevalue("redis").url))
     memory = open_memory(settings)
     yield memory
     await memory.close()

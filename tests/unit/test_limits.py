@@ -7,6 +7,7 @@ from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta
 from connector_core.registry import PluginIdentity, RegisteredConnector, inspect_connector
 from connector_core.server import limits_of
 from connector_core.settings import Settings
+from connector_core.tables import read
 
 
 class Connector(AsyncConnectorBase[ResourceMeta]):
@@ -29,7 +30,7 @@ def connector() -> RegisteredConnector:
 
 
 def settings(**values: Any) -> Settings:
-    return Settings.model_validate(values)
+    return read(Settings, values)
 
 
 def test_the_general_settings_hold_where_nothing_else_is_said() -> None:

@@ -98,7 +98,7 @@ def test_null_is_taken_for_a_field_whose_default_it_is() -> None:
         (PlainMeta("j", "1"), "attempt"),  # type: ignore[arg-type]
         (PlainMeta(None, 1), "job_id"),  # type: ignore[arg-type]
         (PlainMeta("j", 1, tags={"a": object()}), "object"),  # type: ignore[dict-item]
-        (PlainMeta("j", 1, parent=b"\xff"), "utf-8"),  # type: ignore[arg-type]
+        (PlainMeta("j", 1, parent=b"\xff"), "bytes"),  # type: ignore[arg-type]
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(meta: ResourceMeta, culprit: str) -> None:

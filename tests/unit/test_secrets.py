@@ -6,10 +6,9 @@ from contextvars import copy_context
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from connector_core.errors import SecretNotFoundError
-from connector_core.secrets import SecretSource, get_secret, use_source
+from connector_core.secrets import SecretSource, SecretStr, get_secret, use_source
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_a_value_that_was_refused_is_not_repeated(empty_folder: Path) -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="immutable"):
         Settings().port = 1  # type: ignore[misc]
 
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from connector_core.cli.running.client import Client, connected, not_served
 from connector_core.errors import NotRegisteredError
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
@@ -98,7 +100,7 @@ def _quiet(settings: Settings) -> Settings:
     place = {"host": "127.0.0.1", "port": 0, "http_port": 0, "gateway": "metadata", "traces": "off"}
     speech = {"protocols": "v1", "retryable_failures": "phase"}  # as its own client understands it
     plain = {"memory": MemorySettings(), "strict": False, "require": ()}
-    return settings.model_copy(update={**place, **speech, **plain})
+    return msgspec.structs.replace(settings, **place, **speech, **plain)
 
 
 def _hints(plugins: "PluginLoadResult") -> Iterator[str]:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+import msgspec
+
 from connector_core.cli.running.client import Client, check_endpoint
 from connector_core.cli.running.host import Host
 from connector_core.cli.running.interrupts import Interrupted, Interrupts
@@ -143,5 +145,5 @@ def _log(manner: Manner, settings: Settings | None) -> Iterator[None]:
     own = {"gateway": "metadata"}  # as the host in this process has it
     if settings.log_format == "auto":
         own["log_format"] = "console"  # it is for people, on a terminal or not
-    with open_log(settings.model_copy(update=own), settings.secrets.source()):
+    with open_log(msgspec.structs.replace(settings, **own), settings.secrets.source()):
         yield

@@ -15,10 +15,10 @@ from flyteidl2.core import execution_pb2, metrics_pb2, security_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
-from pydantic import SecretStr
 
 from connector_core.connection import Connection
 from connector_core.resource import LogPage
+from connector_core.secrets import SecretStr
 from connector_core.services.decoding import decode
 
 M = TypeVar("M", bound=Message)

@@ -15,6 +15,6 @@ def test_every_setting_has_a_row_and_is_in_the_example() -> None:
     (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     section = tomllib.loads(example)["plugins"]["duckdb"]
     load_config(section)
-    assert set(DuckDBConfig.model_fields) == set(section)
-    assert set(DuckDBConfig.model_fields) <= set(rows)
-    assert {f"`{name}`" for name in DuckDBConfig.model_fields} <= set(re.findall(r"`\w+`", text))
+    assert set(DuckDBConfig.__struct_fields__) == set(section)
+    assert set(DuckDBConfig.__struct_fields__) <= set(rows)
+    assert {f"`{name}`" for name in DuckDBConfig.__struct_fields__} <= set(re.findall(r"`\w+`", text))

@@ -14,10 +14,10 @@ from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.connector.connector_pb2 import GetTaskLogsResponse, GetTaskLogsResponseBody, GetTaskLogsResponseHeader
 from flyteidl2.core.execution_pb2 import TaskExecution
 from flyteidl2.core.tasks_pb2 import TaskTemplate as FlyteTaskTemplate
-from pydantic import SecretStr
 
 from connector_core import Connection
 from connector_core.errors import IllegalAnswerError, InvalidConnectorError, InvalidResourceMetaError, TransientError
+from connector_core.secrets import SecretStr
 from connector_plugin_flyte.connector import BridgedConnector
 
 

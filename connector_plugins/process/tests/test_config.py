@@ -28,7 +28,7 @@ def test_an_unknown_key_is_refused_naming_the_known_ones() -> None:
     with pytest.raises(SettingsError) as caught:
         plugin.register_connectors({"alow": ["/bin/echo"]})
     assert "'alow' (did you mean 'allow'?)" in caught.value.message
-    for known in ProcessConfig.model_fields:
+    for known in ProcessConfig.__struct_fields__:
         assert known in caught.value.message
 
 

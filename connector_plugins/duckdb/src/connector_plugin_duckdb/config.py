@@ -1,15 +1,21 @@
 """The operator's section `[plugins.duckdb]`: what callers may reach, and how much one query may take."""
 
+import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, ValidationError
+import msgspec
 
-from connector_core.errors import SettingsError
+from connector_core.tables import After, Before, Meta, Table, read_table
 
 SECTION = "[plugins.duckdb]"
+
+_UNITS = {
+    "": 1,
+    **{f"{prefix}{i}": base**power for i, base in (("", 1000), ("i", 1024)) for power, prefix in enumerate("kmgtp", 1)},
+}
+_SIZE = re.compile(rf"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>({'|'.join(_UNITS)})b?)\s*", re.IGNORECASE)
 
 
 def _absolute(folder: Path) -> Path:
@@ -24,24 +30,29 @@ def _remote_prefix(prefix: str) -> str:
     return prefix
 
 
-Folder = Annotated[Path, AfterValidator(_absolute)]
-RemotePrefix = Annotated[str, AfterValidator(_remote_prefix)]
-Size = Annotated[ByteSize, Field(gt=0)]
+def _bytes(size: object) -> object:
+    """Read `512MB` and `1GiB` as numbers of bytes."""
+    found = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    if found is None:
+        return size
+    return int(float(found["number"]) * _UNITS[found["unit"].lower().removesuffix("b")])
 
 
-class SecretRef(BaseModel):
+Folder = Annotated[Path, After(_absolute)]
+RemotePrefix = Annotated[str, After(_remote_prefix)]
+Size = Annotated[int, Before(_bytes), Meta(gt=0)]
+Options = dict[Literal["s3", "gs"], dict[str, Any]]
+
+
+class SecretRef(Table, frozen=True):
     """Where a storage option's value comes from, so that it is never written into a settings file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     secret: str
     group: str | None = None
 
 
-class DuckDBConfig(BaseModel):
+class DuckDBConfig(Table, frozen=True):
     """The settings; see the README for what they mean to an operator."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     allowed_directories: tuple[Folder, ...] = ()
     """Local folders that callers' SQL may read and write, and where local inputs, outputs and database files may be."""
@@ -49,30 +60,35 @@ class DuckDBConfig(BaseModel):
     allowed_uris: tuple[RemotePrefix, ...] = ("s3://", "gs://")
     """Object stores, buckets or folders that inputs may come from and outputs may go to."""
 
-    memory_limit: Size = Field(default=ByteSize(10**9), validate_default=True)
+    memory_limit: Size = 10**9
     """Memory that DuckDB may take for one query, in bytes or as `512MB`."""
 
-    disk_limit: Size = Field(default=ByteSize(10 * 10**9), validate_default=True)
+    disk_limit: Size = 10 * 10**9
     """Disk that one query may take on the host: inputs, spilled data and the result together."""
 
-    threads: int = Field(default=2, ge=1, le=1024)
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 2
     """Threads that DuckDB may use for one query."""
 
-    max_concurrent: int = Field(default=4, ge=1, le=1024)
+    max_concurrent: Annotated[int, Meta(ge=1, le=1024)] = 4
     """Queries that run at the same time; more wait for their turn."""
 
-    inline_rows: int = Field(default=1000, ge=1)
+    inline_rows: Annotated[int, Meta(ge=1)] = 1000
     """The longest result that is returned inline."""
 
     # The engine's client takes no answer of more than 4 MiB.
-    inline_bytes: Annotated[ByteSize, Field(gt=0, le=4 * 10**6)] = Field(default=ByteSize(10**6), validate_default=True)
+    inline_bytes: Annotated[Size, Meta(le=4 * 10**6)] = 10**6
     """The largest result that is returned inline."""
 
     staging_directory: Folder | None = None
     """Where each query gets its private folder; the system's folder for temporary files unless set."""
 
-    storage_options: dict[Literal["s3", "gs"], dict[str, Any]] = Field(default_factory=dict, repr=False)
+    storage_options: Options = msgspec.field(default_factory=dict)
     """What fsspec is given for each object store; a value `{secret = "KEY", group = "GROUP"}` is looked up as a secret."""
+
+    def __repr__(self) -> str:
+        """Leave out the storage options, which may hold credentials."""
+        shown = (name for name in self.__struct_fields__ if name != "storage_options")
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
 def load_config(section: Mapping[str, Any]) -> DuckDBConfig:
@@ -81,19 +97,4 @@ def load_config(section: Mapping[str, Any]) -> DuckDBConfig:
     Raises:
         SettingsError: naming the key that is unknown or has an impossible value, and the keys that there are.
     """
-    try:
-        return DuckDBConfig.model_validate(dict(section))
-    except ValidationError as error:
-        problems = "; ".join(_explain(one) for one in error.errors(include_url=False, include_input=False))
-        raise SettingsError(f"{SECTION}: {problems}") from None
-
-
-def _explain(error: Any) -> str:
-    location = error["loc"]
-    name = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden" and len(location) == 1:
-        known = sorted(DuckDBConfig.model_fields)
-        near = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown key {name!r}{hint}; known are {', '.join(known)}"
-    return f"{name}: {error['msg']}"
+    return read_table(DuckDBConfig, section, SECTION)

@@ -2,23 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.json_format import MessageToDict
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_core.errors import InvalidInputError
+from connector_core.tables import Before, Mistake, Table, TableError, near, read
 
 
-class _Custom(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+def _boolean(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("Input should be true or false")  # noqa: TRY004 - the reader of tables knows it
+    return value
 
+
+class _Custom(Table, frozen=True):
     query: str | None = None
     setup: str | list[str] = ""
     database: str | None = None
-    read_only: bool = True
+    read_only: Annotated[bool, Before(_boolean)] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,13 @@ def read_request(template: TaskTemplate) -> Request:
 
 def _read_custom(custom: Mapping[str, Any]) -> _Custom:
     try:
-        return _Custom.model_validate(custom)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        known = sorted(_Custom.model_fields)
-        if first["type"] != "extra_forbidden":
-            raise InvalidInputError(f"custom[{name!r}]: {first['msg']}") from None
-        near = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise InvalidInputError(f"custom has an unknown key {name!r}{hint}; known are {', '.join(known)}") from None
+        return read(_Custom, custom)
+    except TableError as error:
+        raise InvalidInputError(_explain(error.mistakes[0])) from None
+
+
+def _explain(first: Mistake) -> str:
+    name = str(first.path[0])
+    if not first.known:
+        return f"custom[{name!r}]: {first.message}"
+    return f"custom has an unknown key {name!r}{near(name, first.known)}; known are {', '.join(first.known)}"

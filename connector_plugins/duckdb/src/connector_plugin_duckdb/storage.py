@@ -14,6 +14,7 @@ from fsspec.registry import known_implementations  # type: ignore[import-untyped
 
 from connector_core.errors import BackendUnavailableError, ConnectorError, InvalidInputError, PermissionDeniedError
 from connector_core.secrets import get_secret
+from connector_core.tables import read_table
 from connector_plugin_duckdb.config import SECTION, DuckDBConfig, SecretRef
 from connector_plugin_duckdb.stop import Stop
 
@@ -188,7 +189,7 @@ class _Translated:
 
 def _resolved(value: Any) -> Any:
     if isinstance(value, Mapping) and "secret" in value:
-        reference = SecretRef.model_validate(value)
+        reference = read_table(SecretRef, value, f"{SECTION} storage_options")
         return get_secret(reference.secret, reference.group).get_secret_value()
     return value
 

@@ -4,13 +4,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import msgspec
 
 from connector_core.errors import SettingsError
+from connector_core.tables import After, Meta, Mistake, Table, TableError, near, read
 
 SECTION = "[plugins.process]"
 
@@ -37,11 +37,11 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Executable = Annotated[AbsolutePath, AfterValidator(_executable)]
+AbsolutePath = Annotated[Path, After(_absolute)]
+Executable = Annotated[AbsolutePath, After(_executable)]
 
 
-class ProcessConfig(BaseModel):
+class ProcessConfig(Table, frozen=True):
     """The section `[plugins.process]`.
 
     Attributes:
@@ -57,17 +57,15 @@ class ProcessConfig(BaseModel):
         keep_finished_seconds: how long a finished job's records, logs and working directory are kept.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     allow: tuple[Executable, ...] = ()
-    state: AbsolutePath = Field(default_factory=_temporary_folder)
+    state: AbsolutePath = msgspec.field(default_factory=_temporary_folder)
     folders: tuple[AbsolutePath, ...] = ()
-    path: Annotated[str, AfterValidator(_search_path)] = "/usr/local/bin:/usr/bin:/bin"
+    path: Annotated[str, After(_search_path)] = "/usr/local/bin:/usr/bin:/bin"
     refuse_env: tuple[str, ...] = ()
-    max_jobs: int = Field(default=32, ge=1)
-    max_log_bytes: int = Field(default=1024**3, ge=1)
-    grace_seconds: float = Field(default=5.0, ge=0, le=3600)
-    keep_finished_seconds: float = Field(default=24 * 3600.0, ge=0)
+    max_jobs: Annotated[int, Meta(ge=1)] = 32
+    max_log_bytes: Annotated[int, Meta(ge=1)] = 1024**3
+    grace_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    keep_finished_seconds: Annotated[float, Meta(ge=0)] = 24 * 3600.0
 
 
 def read_config(section: Mapping[str, Any]) -> ProcessConfig:
@@ -81,16 +79,13 @@ def read_config(section: Mapping[str, Any]) -> ProcessConfig:
             f"{SECTION}: this plugin runs on Linux only, and this is {sys.platform}; leave the section out"
         )
     try:
-        return ProcessConfig.model_validate(dict(section))
-    except ValidationError as error:
-        raise SettingsError("; ".join(_explain(one) for one in error.errors(include_url=False))) from None
+        return read(ProcessConfig, section)
+    except TableError as error:
+        raise SettingsError("; ".join(map(_explain, error.mistakes))) from None
 
 
-def _explain(one: Any) -> str:
-    key = ".".join(str(part) for part in one["loc"])
-    if one["type"] != "extra_forbidden":
-        return f"{SECTION} {key}: {one['msg'].removeprefix('Value error, ')}"
-    known = sorted(ProcessConfig.model_fields)
-    near = get_close_matches(key, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{SECTION} has an unknown key {key!r}{hint}: it can have {', '.join(known)}"
+def _explain(one: Mistake) -> str:
+    if not one.known:
+        return f"{SECTION} {one.where}: {one.message}"
+    hint = near(one.where, one.known)
+    return f"{SECTION} has an unknown key {one.where!r}{hint}: it can have {', '.join(one.known)}"
