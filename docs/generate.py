@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
+import click
 
 import connector_core
 from connector_core import errors, hookspecs
@@ -224,9 +224,8 @@ def cli() -> str:
 
 def commands() -> Mapping[str, Any]:
     """Return the commands by name."""
-    group: Any = typer.main.get_command(app)
-    found: Mapping[str, Any] = group.commands
-    return found
+    context = click.Context(app)
+    return {name: app.get_command(context, name) for name in app.list_commands(context)}
 
 
 def _command(name: str, command: Any) -> str:
@@ -251,11 +250,9 @@ def _argument(param: Any) -> str:
 
 
 def _meaning(param: Any) -> str:
-    """Return a parameter's help with what typer's own help adds to it, in words of one form in all versions of typer."""
+    """Return a parameter's help with what click's own help adds to it, in words of one form in all versions of click."""
     said = str(param.help)
-    shown = param.show_default if isinstance(param.show_default, str) else param.default
-    has_default = param.show_default and shown not in (None, False)
-    more = f" [default: {shown}]" if has_default and "[default" not in said else ""
+    more = f" [default: {param.default}]" if getattr(param, "show_default", False) else ""
     return f"{said}{more}{' May be given several times.' if param.multiple else ''}"
 
 

@@ -19,13 +19,13 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
     """Read and validate all settings.
 
     Args:
-        flags: what was given on the command line, by setting; `None` and empty lists were not given.
+        flags: what was given on the command line, by setting; `None` and empty sequences were not given.
         file: the TOML file; else the one that `CONNECTOR_HOST__CONFIG` names, else `./connector-host.toml` if it is there.
 
     Raises:
         SettingsError: naming the setting, where it stands, and what is wrong with it.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None and value != []}
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
     path = settings_file(file)
     from_file = _read(path) if path else {}
     variables = {

@@ -18,7 +18,7 @@ def test_importing_the_core_leaves_grpc_out() -> None:
     loaded = run("""
         import sys
         import connector_core
-        others = ("grpc", "typer", "starlette", "pydantic", "prometheus_client", "structlog")
+        others = ("grpc", "click", "starlette", "pydantic", "prometheus_client", "structlog")
         print([name for name in others if name in sys.modules])
     """)
     assert loaded == "[]"
