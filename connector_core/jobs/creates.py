@@ -28,6 +28,7 @@ from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, Done, SupersededError
 from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.promises import Promises, patience
 from connector_core.registry import RegisteredConnector
 from connector_core.task import Attempt
 
@@ -73,6 +74,9 @@ class Creates:
         options: the settings.
         owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
+
+    Attributes:
+        promises: the results of sync connectors that were still to come when their creates were answered.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Creates:
         self._invoker = invoker
         self._options = options
         self._limit_of = limit_of
+        self.promises = Promises(memory, options.remember_seconds, limit_of=limit_of)
         self._claims = Claims(memory, owner, options.remember_seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._ageing: dict[str, asyncio.TimerHandle] = {}
@@ -93,7 +98,7 @@ class Creates:
         attempt: Attempt | None,
         timeout: float | None,
     ) -> Created:
-        """Start a job, or return what was started for this attempt before.
+        """Start a job, or return what was started for this attempt before; in time, a promise of a sync connector's result.
 
         A request that does not say which attempt it is for is run as it comes, within its caller's time.
 
@@ -108,7 +113,16 @@ class Creates:
             running = self._running[name] = asyncio.create_task(self._create_once(connector, arguments, attempt, name))
             running.add_done_callback(lambda _done: self._running.pop(name, None))
             running.add_done_callback(_retrieve)
-        outcome = await self._wait(connector, running, timeout)
+        try:
+            outcome = await self._wait(connector, running, patience(connector, timeout))
+        except DeadlineExceededError:
+            if running.done() or not connector.is_sync:
+                raise
+            return Created(
+                await self.promises.make(
+                    connector, attempt.key, running, lambda: running.result().created.resource_meta
+                )
+            )
         await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and has not been answered
         await self._answer(name, outcome)
         return outcome.created
@@ -141,6 +155,7 @@ class Creates:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+        await self.promises.close()
         for timer in self._ageing.values():
             timer.cancel()
         self._ageing.clear()

@@ -1,4 +1,4 @@
-"""Resource metas of the host's own: a sync connector's result, a create that failed for good, a signature.
+"""Resource metas of the host's own: a sync connector's result or a promise of it, a create that failed for good, a signature.
 
 Everything else on the wire stays the plain bytes of the connector's own `encode()`, the same as today's servers write.
 An envelope begins with a mark that no JSON, protobuf message or pickle begins with, then its form with a version.
@@ -6,7 +6,9 @@ An envelope begins with a mark that no JSON, protobuf message or pickle begins w
 
 import hashlib
 import hmac
+import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from flyteidl.admin import agent_pb2
 from google.protobuf.message import DecodeError
@@ -16,9 +18,22 @@ from connector_core.resource import Phase
 
 _MARK = b"\x00connector-host/"
 _RESOURCE = b"1/resource\x00"
+_PROMISE = b"1/promise\x00"
 _SIGNED = b"1/signed\x00"
 _KEY_ID_BYTES = 4
 _MAC_BYTES = hashlib.sha256().digest_size
+
+
+class Promise(NamedTuple):
+    """Stands for a sync connector's result that is still to come.
+
+    Attributes:
+        attempt: the key of the attempt whose result it is.
+        until: when it will have come, in seconds since the epoch.
+    """
+
+    attempt: str
+    until: float
 
 
 def seal(resource: agent_pb2.Resource) -> bytes:
@@ -26,8 +41,13 @@ def seal(resource: agent_pb2.Resource) -> bytes:
     return _MARK + _RESOURCE + resource.SerializeToString()
 
 
-def unseal(resource_meta: bytes) -> agent_pb2.Resource | None:
-    """Return the last word that a resource meta carries; `None` for a connector's own resource meta.
+def seal_promise(promise: Promise) -> bytes:
+    """Return the resource meta that carries a promise."""
+    return _MARK + _PROMISE + json.dumps(promise).encode()
+
+
+def unseal(resource_meta: bytes) -> agent_pb2.Resource | Promise | None:
+    """Return the last word that a resource meta carries, or the promise of one; `None` for a connector's own resource meta.
 
     Raises:
         InvalidResourceMetaError: it was written by a version of the host that this one does not know, or is damaged.
@@ -35,6 +55,8 @@ def unseal(resource_meta: bytes) -> agent_pb2.Resource | None:
     if not resource_meta.startswith(_MARK):
         return None
     body = resource_meta.removeprefix(_MARK)
+    if body.startswith(_PROMISE):
+        return _promise(body.removeprefix(_PROMISE))
     if not body.startswith(_RESOURCE):
         form = body.split(b"\x00", 1)[0][:40].decode(errors="replace")
         raise InvalidResourceMetaError(
@@ -47,6 +69,16 @@ def unseal(resource_meta: bytes) -> agent_pb2.Resource | None:
     except (DecodeError, ValueError):
         pass
     raise InvalidResourceMetaError("the resource in the resource meta is damaged")
+
+
+def _promise(body: bytes) -> Promise:
+    try:
+        attempt, until = json.loads(body)
+        if isinstance(attempt, str) and isinstance(until, float):
+            return Promise(attempt, until)
+    except (ValueError, TypeError):
+        pass
+    raise InvalidResourceMetaError("the promise of a result in the resource meta is damaged")
 
 
 class Unsigned:

@@ -11,7 +11,7 @@ from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.creates import Created, CreateOptions, Creates
-from connector_core.jobs.envelope import Signer, Unsigned
+from connector_core.jobs.envelope import Promise, Signer, Unsigned
 from connector_core.jobs.limits import AROUND_BYTES, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import PollOptions, Polls
@@ -38,6 +38,7 @@ class Jobs:
         self._creates = Creates(
             invoker, memory, _create_options(settings), owner=uuid.uuid4().hex, limit_of=invoker.limit
         )
+        self._promises = self._creates.promises
         self._polls = Polls(invoker, memory, _poll_options(settings), limit_of=invoker.limit)
 
     async def create(
@@ -65,7 +66,7 @@ class Jobs:
         """
         own = self._signer.verify(connector.name, resource_meta)
         if (last_word := envelope.unseal(own)) is not None:
-            return last_word
+            return last_word if not isinstance(last_word, Promise) else await self._promises.kept(connector, last_word)
         _refuse_without_result(connector)
         return await self._polls.get(connector, own, arguments, timeout)
 
@@ -78,7 +79,9 @@ class Jobs:
             ConnectorError: it could not be cancelled.
         """
         own = self._signer.verify(connector.name, resource_meta)
-        if envelope.unseal(own) is not None:
+        if (last_word := envelope.unseal(own)) is not None:
+            if isinstance(last_word, Promise):
+                self._promises.cancel(connector, last_word)
             return
         _refuse_without_result(connector)
         offered = {**arguments, **job_arguments(connector, own)}

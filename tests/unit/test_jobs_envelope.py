@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from connector_core import Phase
 from connector_core.errors import ConnectorError, InvalidResourceMetaError, PermissionDeniedError
-from connector_core.jobs.envelope import Signer, Unsigned, seal, unseal
+from connector_core.jobs.envelope import Promise, Signer, Unsigned, seal, seal_promise, unseal
 
 KEY = b"a key of this host's operator"
 NEXT_KEY = b"the key that comes after it"
@@ -60,6 +60,19 @@ def test_a_sealed_resource_that_is_not_over_is_refused() -> None:
         unseal(seal(agent_pb2.Resource(phase=Phase.RUNNING.value)))
 
 
+def test_a_promise_comes_out_as_it_went_in() -> None:
+    promise = Promise("0123abcd", 1.5e9)
+    assert unseal(seal_promise(promise)) == promise
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"{}", b"[]", b'["a"]', b'["a", "b"]', b"[1, 2.0]", b"1", b"\xff", b"null"]
+)
+def test_a_damaged_promise_is_said_to_be(body: bytes) -> None:
+    with pytest.raises(InvalidResourceMetaError, match="the promise of a result in the resource meta is damaged"):
+        unseal(b"\x00connector-host/1/promise\x00" + body)
+
+
 @settings(deadline=None)
 @given(meta=metas)
 def test_no_bytes_at_all_crash_it(meta: bytes) -> None:
@@ -68,6 +81,7 @@ def test_no_bytes_at_all_crash_it(meta: bytes) -> None:
             last_word = unseal(signer.verify("job", meta))
         except ConnectorError:
             continue
+        assert not isinstance(last_word, Promise)
         assert last_word is None or Phase(last_word.phase).is_terminal
 
 
