@@ -227,7 +227,8 @@ class ConnectorServer:
         self.port = self._bind(server)
         await server.start()
         self._grpc = server
-        self._calls = ServedCalls({one.descriptor.name: one.servicer for one in services})
+        servicers = {one.descriptor.name: one.servicer for one in services}
+        self._calls = ServedCalls(servicers, tracing.serving if tracing else None)
         return self._calls
 
     def _listeners(self) -> Iterable[CallListener]:

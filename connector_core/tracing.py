@@ -3,15 +3,16 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from contextvars import Token
 from functools import partial
 from typing import Any
 
 import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor
 from opentelemetry import context as otel
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -29,7 +30,7 @@ _NOT_TRACED = "/grpc."
 
 
 class Tracing:
-    """A span for each RPC, through OpenTelemetry's own instrumentation of gRPC, and one within it around plugin code.
+    """A span for each call, of RPCs through OpenTelemetry's own instrumentation of gRPC, and one within it around plugin code.
 
     A program around the host that has set up OpenTelemetry keeps its setup, and gets the host's spans in it. Else spans are
     exported by OTLP, to where OpenTelemetry's own variables say (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on).
@@ -59,6 +60,20 @@ class Tracing:
         name = f"{code.operation} {code.connector}"
         span = self._tracer.start_span(name, parent, attributes=_attributes(code.within(request)._asdict()))
         return PluginSpan(span, parent, self._scrub)
+
+    @contextmanager
+    def serving(self, method: MethodDescriptor, headers: Mapping[str, str]) -> Iterator[None]:
+        """Make the span of a call that came over HTTP, named and placed as the instrumentation of gRPC does it."""
+        service = method.containing_service.full_name
+        with self._tracer.start_as_current_span(
+            f"/{service}/{method.name}",
+            propagate.extract(headers, otel.Context()),
+            trace.SpanKind.SERVER,
+            {"rpc.service": service, "rpc.method": method.name},
+            record_exception=False,
+            set_status_on_exception=False,  # `describe` says how it ended
+        ):
+            yield
 
     def describe(self, record: CallRecord) -> None:
         """Say on an RPC's span what the RPC was about and what became of it."""

@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -31,6 +31,10 @@ _BACKSTOP = 0.1
 _SECONDS_TO_CANCEL = 5.0
 
 T = TypeVar("T")
+
+NO_HEADERS: Mapping[str, str] = {}
+TraceCall = Callable[[MethodDescriptor, Mapping[str, str]], AbstractContextManager[object]]
+"""Makes a span of a call, within the trace that the request's headers name; entered on the loop that serves gRPC."""
 
 
 class CallFailed(Exception):  # noqa: N818 - what a call ended with; no error of this host
@@ -79,26 +83,40 @@ class ServedCalls:
 
     Args:
         servicers: by the name of their service.
+        trace: makes spans, where there are traces.
     """
 
-    def __init__(self, servicers: Mapping[str, object]) -> None:
+    def __init__(self, servicers: Mapping[str, object], trace: TraceCall | None = None) -> None:
         self._servicers = servicers
+        self._trace: TraceCall = trace or (lambda _method, _headers: nullcontext())
         self._loop = asyncio.get_running_loop()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._is_draining = False
 
-    async def unary(self, method: MethodDescriptor, raw: bytes, timeout: float | None) -> bytes:
+    async def unary(
+        self, method: MethodDescriptor, raw: bytes, timeout: float | None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bytes:
         """Call a method with one answer.
+
+        Args:
+            method: which.
+            raw: its request.
+            timeout: the caller's deadline, in seconds from now.
+            headers: what the caller sent besides, which may name a trace.
 
         Raises:
             CallFailed: it did not answer OK.
         """
-        return await self._on_serving_loop(self._call(method, raw, timeout))
+        return await self._on_serving_loop(self._call(method, raw, timeout, headers))
 
     async def stream(
-        self, method: MethodDescriptor, raw: bytes | Sequence[bytes], timeout: float | None
+        self,
+        method: MethodDescriptor,
+        raw: bytes | Sequence[bytes],
+        timeout: float | None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> AsyncGenerator[bytes, None]:
-        """Call a method with a stream of answers; a sequence is a stream of requests.
+        """Call a method with a stream of answers, as `unary`; a sequence is a stream of requests.
 
         Raises:
             CallFailed: it did not end OK.
@@ -120,7 +138,7 @@ class ServedCalls:
                 call.exception()  # looked at here, as a reader who has gone does not
             arrived.put_nowait(_END)
 
-        call = asyncio.create_task(self._on_serving_loop(self._pump(method, raw, timeout, hand_over)))
+        call = asyncio.create_task(self._on_serving_loop(self._pump(method, raw, timeout, headers, hand_over)))
         call.add_done_callback(end)
         try:
             while (answer := await arrived.get()) is not _END:
@@ -167,9 +185,11 @@ class ServedCalls:
                 raise
             raise CallFailed(StatusCode.UNAVAILABLE, "the host stopped before this call had ended") from None
 
-    async def _call(self, method: MethodDescriptor, raw: bytes, timeout: float | None) -> bytes:
+    async def _call(
+        self, method: MethodDescriptor, raw: bytes, timeout: float | None, headers: Mapping[str, str]
+    ) -> bytes:
         call: Callable[[bytes, CallContext], Awaitable[bytes]] = self._method(method)
-        with self._admitted():
+        with self._admitted(), self._trace(method, headers):
             async with _deadline(timeout):
                 return await call(raw, CallContext(timeout))
 
@@ -178,11 +198,12 @@ class ServedCalls:
         method: MethodDescriptor,
         raw: bytes | Sequence[bytes],
         timeout: float | None,
+        headers: Mapping[str, str],
         hand_over: Callable[[bytes], Awaitable[None]],
     ) -> None:
         call: Callable[[Any, CallContext], Any] = self._method(method)
         requests = raw if isinstance(raw, bytes) else _each(raw)
-        with self._admitted():
+        with self._admitted(), self._trace(method, headers):
             async with _deadline(timeout), aclosing(call(requests, CallContext(timeout))) as answers:
                 async for answer in answers:
                     await hand_over(answer)

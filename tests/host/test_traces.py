@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.support.environments import try_to_run
 from tests.support.hosts import HostProcess, host_process
+from tests.support.json_gateway import TOKEN, call
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel")
 
@@ -219,6 +221,73 @@ class TestTheLog:
     def test_has_no_complaints(self, traced: tuple[Collector, str]) -> None:
         _, output = traced
         assert "Traceback" not in "".join(line for line in output.splitlines() if "KeyError" not in line)
+        assert "Failed to detach" not in output
+
+
+@pytest.fixture(scope="module")
+def called(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collector, str]]:
+    """What a collector got of a host that was called over HTTP, each call with a trace of its own, and what it printed."""
+    token = tmp_path_factory.mktemp("tokens") / "token"
+    token.write_text(TOKEN)
+    category = agent_pb2.TaskCategory(name="traced")
+    about: Any = {"task_category": category, "resource_meta": b'{"job": "1"}'}
+    header = agent_pb2.CreateRequestHeader(template=TaskTemplate(type="answer"))
+    calls: list[Any] = [
+        agent_pb2.CreateTaskRequest(template=TaskTemplate(type="traced"), output_prefix=PREFIX),
+        agent_pb2.DeleteTaskRequest(**about),
+        agent_pb2.GetTaskLogsRequest(**about),
+        [agent_pb2.ExecuteTaskSyncRequest(header=header)],
+    ]
+    given = ("--gateway", "tasks", "--gateway-token-file", str(token), "--traces", "otlp")
+    with collector() as collected:
+        environment: Any = {"OTEL_EXPORTER_OTLP_ENDPOINT": collected.endpoint, "_FSEC_TRACED": "hunter2hunter2"}
+        with host_process(*ONLY_TRACED, *given, cwd=folder, **environment) as host:
+            http_port = int(urlsplit(host.metrics_url).port or 0)
+            for number, request in enumerate(calls):
+                call(http_port, request, traceparent=f"00-{TRACE_ID[:-1]}{number}-{CALLERS_SPAN}-01")
+            call(http_port, agent_pb2.GetTaskRequest(**about))
+            call(http_port, agent_pb2.GetAgentRequest(name="Jobs"), traceparent="no trace at all")
+            assert host.stop() == 0
+        yield collected, host.output
+
+
+class TestSpansOverHttp:
+    @pytest.mark.parametrize(
+        ("number", "rpc", "around", "within"),
+        [
+            (0, "AsyncAgentService/CreateTask", "create Jobs", "ask the backend"),
+            (1, "AsyncAgentService/DeleteTask", "delete Jobs", None),
+            (2, "AsyncAgentService/GetTaskLogs", "get_logs Jobs", "read a line"),
+            (3, "SyncAgentService/ExecuteTaskSync", "do Answers", "think"),
+        ],
+    )
+    def test_go_on_with_the_trace_of_the_caller(
+        self, called: tuple[Collector, str], number: int, rpc: str, around: str, within: str | None
+    ) -> None:
+        collected, _ = called
+        outer, code = collected.only(f"/{SERVICE}.{rpc}"), collected.only(around)
+        assert outer.trace_id.hex() == code.trace_id.hex() == f"{TRACE_ID[:-1]}{number}"
+        assert outer.parent_span_id.hex() == CALLERS_SPAN
+        assert outer.kind == outer.SPAN_KIND_SERVER
+        assert code.parent_span_id == outer.span_id
+        assert {inner.parent_span_id for inner in collected.spans(within or "")} <= {code.span_id}
+        found = attributes(outer)
+        assert (found["rpc.service"], found["rpc.method"]) == tuple(f"{SERVICE}.{rpc}".split("/"))
+        assert found["connector_host.status"] == ("INTERNAL" if number == 1 else "OK")
+        assert (outer.status.code == outer.status.STATUS_CODE_ERROR) is (number == 1)
+
+    def test_without_one_each_is_a_trace_of_its_own(self, called: tuple[Collector, str]) -> None:
+        collected, _ = called
+        for rpc in ("AsyncAgentService/GetTask", "AgentMetadataService/GetAgent"):
+            outer = collected.only(f"/{SERVICE}.{rpc}")
+            assert outer.parent_span_id == b""
+            assert outer.trace_id.hex()[:-1] != TRACE_ID[:-1]
+
+    def test_are_in_the_log_with_it(self, called: tuple[Collector, str]) -> None:
+        _, output = called
+        lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        (create,) = [line for line in lines if line["event"] == "create of traced answered OK"]
+        assert create["trace_id"] == f"{TRACE_ID[:-1]}0"
         assert "Failed to detach" not in output
 
 

@@ -51,42 +51,40 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a client that goes away cancels its call, as over gRPC."""
         try:
-            route, request, timeout = await self._read(scope, receive)
+            headers = Headers(scope=scope)
+            route, request = await self._read(scope, headers, receive)
             answer = self._answer_stream if route.method.server_streaming else self._answer
-            await _unless_gone(receive, answer(route, request, timeout, send))
+            await _unless_gone(receive, answer(route, request, headers, send))
         except CallFailed as failure:
             await _send_failure(send, failure)
         except _GoneError:
             return
 
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[Route, Any, float | None]:
+    async def _read(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Route, Any]:
         route, bound = find(self._routes, scope["method"], scope["raw_path"])
-        headers = Headers(scope=scope)
         if route.is_about_tasks:
             if not self._options.with_tasks:
                 raise Refused(404, StatusCode.NOT_FOUND, _OFF)
             self._guard.check(headers, scope["server"][0])
-        timeout = _timeout(headers)
+        _timeout(headers)  # refused before the body is waited for
         body = b""
         if route.body:
             check_content_type(headers, is_stream=route.method.client_streaming)
             body = await _read_body(headers, receive, self._options.max_body_bytes)
         if route.method.client_streaming:
-            return route, stream_request(route, body), timeout
-        return route, unary_request(route, bound, scope["query_string"], body), timeout
+            return route, stream_request(route, body)
+        return route, unary_request(route, bound, scope["query_string"], body)
 
-    async def _answer(self, route: Route, request: bytes, timeout: float | None, send: Send) -> None:
-        raw = await self._calls.unary(route.method, request, timeout)
+    async def _answer(self, route: Route, request: bytes, headers: Headers, send: Send) -> None:
+        raw = await self._calls.unary(route.method, request, _timeout(headers), headers)
         await _send(send, 200, encoded(answer_json(route.method.output_type, raw)))
 
-    async def _answer_stream(
-        self, route: Route, request: bytes | list[bytes], timeout: float | None, send: Send
-    ) -> None:
+    async def _answer_stream(self, route: Route, request: bytes | list[bytes], headers: Headers, send: Send) -> None:
         """Send a line for each message: `{"result": MESSAGE}`, and where it ends otherwise than OK, `{"error": STATUS}`.
 
         The first one decides on the HTTP status.
         """
-        async with aclosing(self._calls.stream(route.method, request, timeout)) as answers:
+        async with aclosing(self._calls.stream(route.method, request, _timeout(headers), headers)) as answers:
             line = await _next_line(route, answers)
             await send(_start(200, _JSON_LINES))
             while line:
