@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from reprlib import repr as shown
 from typing import Any
 
@@ -63,7 +64,7 @@ class RegisteredConnector:
     min_poll_interval: float = 0
     deadlines: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def is_sync(self) -> bool:
         """Whether it answers in one `do`."""
         return isinstance(self.connector, SyncConnectorBase)

@@ -8,10 +8,11 @@ import asyncio
 import base64
 import json
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from connector_core.errors import MemoryUnavailableError, TransientError
 from connector_core.jobs.limits import cut_text
@@ -50,8 +51,7 @@ class _Record:
         return cls(owner, None if meta is None else base64.b64decode(meta), is_answered, is_doomed)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """An attempt's resource meta, and the record that it stands in; `None` where that could not be written."""
 
     resource_meta: bytes
@@ -69,9 +69,27 @@ class Claims:
 
     def __init__(self, memory: Memory, owner: str, seconds: float) -> None:
         self._memory = memory
+        self._alone = None if memory.is_shared else memory.at_once
         self._owner = owner
         self._seconds = seconds
         self._claim = _Record(owner).encode()
+
+    def is_new(self, attempt: str) -> bool:
+        """Whether nothing is known of an attempt, and nobody can come to know of it before its create has to wait."""
+        alone = self._alone
+        return alone is not None and alone.get(_key(attempt)) is None and alone.get(_later(attempt)) is None
+
+    def claim_at_once(self, attempt: str) -> None:
+        """Claim an attempt that is new, before others have a turn; until its create ends, as it does if the memory lives."""
+        if self._alone is not None:
+            self._alone.add(_key(attempt), self._claim, math.inf)
+
+    def answer_at_once(self, attempt: str, resource_meta: bytes) -> None:
+        """Remember what was created for an attempt that is new, and that the answer goes out before others have a turn."""
+        if self._alone is not None:
+            self._alone.put(
+                _key(attempt), _Record(self._owner, resource_meta, is_answered=True).encode(), self._seconds
+            )
 
     async def claim(self, attempt: str, lease: float) -> Done | None:
         """Become the one who creates, for so long; or return what somebody else has created, once he has.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector_core.connection import Connection
 from connector_core.errors import (
@@ -26,6 +26,7 @@ from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, Done, SupersededError
+from connector_core.jobs.eager import begin, is_over
 from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.promises import Promises, patience
@@ -48,20 +49,18 @@ class CreateOptions:
     max_answer_bytes: int = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """What CreateTask answers, and the failure that it stands for where it stands for one."""
 
     resource_meta: bytes
     failure: PermanentError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a create came to, whether it was run just now, and how it is remembered."""
+class _Outcome(NamedTuple):
+    """What a create came to; how that is remembered, unless it has been answered with that; whether it was run just now."""
 
     created: Created
-    done: Done
+    done: Done | None
     is_new: bool
 
 
@@ -87,9 +86,9 @@ class Creates:
         self._limit_of = limit_of
         self.promises = Promises(memory, options.remember_seconds, limit_of=limit_of)
         self._claims = Claims(memory, owner, options.remember_seconds)
-        self._running: dict[str, asyncio.Task[_Outcome]] = {}
+        self._running: dict[str, asyncio.Future[_Outcome]] = {}
         self._ageing: dict[str, asyncio.TimerHandle] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Future[None]] = set()
 
     async def create(
         self,
@@ -108,49 +107,65 @@ class Creates:
         if attempt is None:
             return await self._invoke(connector, arguments, timeout)
         name = _name(connector, attempt.key)
-        running = self._running.get(name)
-        if running is None:
-            running = self._running[name] = asyncio.create_task(self._create_once(connector, arguments, attempt, name))
-            running.add_done_callback(lambda _done: self._running.pop(name, None))
-            running.add_done_callback(_retrieve)
-        try:
-            outcome = await self._wait(connector, running, patience(connector, timeout))
-        except DeadlineExceededError:
-            if running.done() or not connector.is_sync:
-                raise
-            return Created(
-                await self.promises.make(
-                    connector, attempt.key, running, lambda: running.result().created.resource_meta
-                )
-            )
-        await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and has not been answered
-        await self._answer(name, outcome)
+        running = self._running.get(name) or self._begin(connector, arguments, attempt, name)
+        if not running.done():
+            if not await self._is_over(connector, running, patience(connector, timeout)):
+                return await self._promise(connector, attempt, running)
+            await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
+        if running.cancelled():
+            raise TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
+        outcome = running.result()
+        if outcome.done is not None:
+            await self._answer(name, outcome.done, outcome.is_new)
         return outcome.created
 
-    async def _wait(
-        self, connector: RegisteredConnector, running: asyncio.Task[_Outcome], timeout: float | None
-    ) -> _Outcome:
+    def _begin(
+        self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
+    ) -> "asyncio.Future[_Outcome]":
+        running = begin(self._create_once(connector, arguments, attempt, name))
+        if not running.done():
+            self._claims.claim_at_once(name)
+            self._running[name] = running
+            running.add_done_callback(partial(self._ended, name))
+        return running
+
+    def _ended(self, name: str, running: "asyncio.Future[_Outcome]") -> None:
+        del self._running[name]
+        _retrieve(running)
+
+    async def _is_over(
+        self, connector: RegisteredConnector, running: "asyncio.Future[_Outcome]", timeout: float | None
+    ) -> bool:
         """Wait for a create that goes on if its caller goes."""
         try:
-            # Not `wait_for`, which loses a cancellation that comes together with the outcome.
-            await asyncio.wait([running], timeout=timeout)
+            return await is_over(running, timeout)
         finally:
             if not running.done():
                 running.add_done_callback(partial(_log_unheard, connector))
-        if not running.done():
+
+    async def _promise(
+        self, connector: RegisteredConnector, attempt: Attempt, running: "asyncio.Future[_Outcome]"
+    ) -> Created:
+        """Answer before a create is over.
+
+        Raises:
+            DeadlineExceededError: its result cannot be promised.
+        """
+        if not connector.is_sync:
             raise DeadlineExceededError(
                 "the create was not over at the caller's deadline; it goes on, and its answer is kept for the next try",
                 plugin=connector.plugin.name,
                 operation="create",
             )
-        if running.cancelled():
-            raise TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
-        return running.result()
+        result = await self.promises.make(
+            connector, attempt.key, running, lambda: running.result().created.resource_meta
+        )
+        return Created(result)
 
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
         end = time.monotonic() + timeout
-        while under_way := {*self._running.values(), *self._background}:
+        while under_way := self._under_way():
             _done, left = await asyncio.wait(under_way, timeout=max(0.0, end - time.monotonic()))
             for task in left:
                 task.cancel()
@@ -160,25 +175,40 @@ class Creates:
             timer.cancel()
         self._ageing.clear()
 
+    def _under_way(self) -> set[asyncio.Future[Any]]:
+        return {*self._running.values(), *self._background}
+
     async def _create_once(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
     ) -> _Outcome:
-        lease = _lease(self._limit_of(connector, "do" if connector.is_sync else "create"))
         earlier = attempt.earlier_keys()  # now: the plugin is given the messages that they are read from
-        before = await self._claims.claim(name, lease)
-        if before is not None:
-            return _Outcome(Created(before.resource_meta), before, is_new=False)
+        if is_new := self._claims.is_new(name):  # then whoever begins this claims it, if it has to wait
+            creating = self._invoke(connector, arguments, None)
+        else:
+            lease = _lease(self._limit_of(connector, "do" if connector.is_sync else "create"))
+            before = await self._claims.claim(name, lease)
+            if before is not None:
+                return _Outcome(Created(before.resource_meta), before, is_new=False)
+            creating = self._invoke_held(connector, arguments, name, lease)
         created = None
         try:
-            with self._claims.held(name, lease):
-                created = await self._invoke(connector, arguments, None)
+            created = await creating
         except BaseException:
             await self._claims.let_go(name)
             raise
         finally:
             if earlier:
                 self._spawn(self._delete_earlier(connector, earlier, created, arguments["connection"]))
+        if is_new and name not in self._running:  # nobody else has had a turn, nor has one before this is answered
+            self._claims.answer_at_once(name, created.resource_meta)
+            return _Outcome(created, None, is_new=True)
         return await self._kept(connector, name, created, arguments["connection"])
+
+    async def _invoke_held(
+        self, connector: RegisteredConnector, arguments: Mapping[str, Any], name: str, lease: float
+    ) -> Created:
+        with self._claims.held(name, lease):
+            return await self._invoke(connector, arguments, None)
 
     async def _kept(
         self, connector: RegisteredConnector, name: str, created: Created, connection: Connection
@@ -251,12 +281,12 @@ class Creates:
             )
         return sealed
 
-    async def _answer(self, name: str, outcome: _Outcome) -> None:
+    async def _answer(self, name: str, done: Done, is_new: bool) -> None:
         """Remember that the answer goes out."""
         try:
-            await self._claims.answer(name, outcome.done)
+            await self._claims.answer(name, done)
         except MemoryUnavailableError as error:
-            if not outcome.is_new:
+            if not is_new:
                 raise
             _log.warning("a job's create was answered, which could not be remembered: %s", error)
         if (timer := self._ageing.pop(name, None)) is not None:
@@ -323,13 +353,13 @@ def _name(connector: RegisteredConnector, attempt_key: str) -> str:
     return f"{connector.name}/{attempt_key}"
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def _retrieve(task: "asyncio.Future[Any]") -> None:
     """Look at the error of a task that nobody may wait for, and log one that is the host's own."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConnectorError):
         _log.error("a task of the host failed", exc_info=error)
 
 
-def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> None:
+def _log_unheard(connector: RegisteredConnector, task: "asyncio.Future[Any]") -> None:
     """Log why a create failed whose caller had gone."""
     if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
         _log.log(

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from connector_core.jobs.memory_process import Entries
+
 
 class Memory(Protocol):
     """Keeps bytes by key for a while; losing them may cost a guarantee, never a running job.
@@ -15,6 +17,10 @@ class Memory(Protocol):
 
     is_shared: bool
     """Whether other hosts may write to it at the same time."""
+
+    @property
+    def at_once(self) -> Entries | None:
+        """The same without waiting, where it is kept in this process."""
 
     async def get(self, key: str) -> bytes | None:
         """Return what is kept, if it is."""

@@ -1,15 +1,71 @@
 """A memory in this process: nothing survives a restart, and each replica has its own."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
-from cachetools import TLRUCache
+_AROUND_ENTRY = 300
+"""Bytes that Python keeps around a key and a value, roughly."""
 
-_Entry = tuple[bytes, float]
+
+class Entries:
+    """What is kept in this process, for those who cannot wait: up to `size` bytes; what was not used for longest goes first.
+
+    What is over is never given again, and its room is taken back when nothing is left that was not used for longer: no order
+    by ends is kept, which would cost more than all the rest (docs/explanation/performance.md).
+    """
+
+    def __init__(self, size: int, clock: Callable[[], float]) -> None:
+        self._size = self._room = size
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+
+    def get(self, key: str) -> bytes | None:
+        """Return what is kept, if it is."""
+        if (entry := self._entries.get(key)) is None:
+            return None
+        if entry[1] <= self._clock():
+            self.remove(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Keep a value for so long; one that is larger than the whole store is not kept."""
+        entries, now, takes = self._entries, self._clock(), len(value) + _AROUND_ENTRY
+        self.remove(key)
+        if takes > self._size:
+            return
+        entries[key] = (value, now + seconds)
+        self._room -= takes
+        while entries:
+            oldest, (_, ends) = next(iter(entries.items()))
+            if self._room >= 0 and ends > now:
+                return
+            self.remove(oldest)
+
+    def add(self, key: str, value: bytes, seconds: float) -> bool:
+        """Keep a value unless there is one; return whether it was kept."""
+        if self.get(key) is not None:
+            return False
+        self.put(key, value, seconds)
+        return True
+
+    def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        """Keep `new` if `old` is still what is kept; return whether it was."""
+        if self.get(key) != old:
+            return False
+        self.put(key, new, seconds)
+        return True
+
+    def remove(self, key: str) -> None:
+        """Forget a key."""
+        if (entry := self._entries.pop(key, None)) is not None:
+            self._room += len(entry[0]) + _AROUND_ENTRY
 
 
 class ProcessMemory:
-    """Keeps up to `size` bytes; what was not used for longest goes first."""
+    """Keeps up to `size` bytes in this process; what was not used for longest goes first."""
 
     guarantees = (
         "what is remembered of jobs is lost with this process: a create that is repeated after a restart, "
@@ -18,45 +74,27 @@ class ProcessMemory:
     is_shared = False
 
     def __init__(self, size: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._entries: TLRUCache[str, _Entry] = TLRUCache(
-            size, ttu=lambda _key, entry, now: now + entry[1], timer=clock, getsizeof=_size
-        )
+        self.at_once = Entries(size, clock)
 
     async def get(self, key: str) -> bytes | None:
         """Return what is kept, if it is."""
-        try:  # the cache's own get() looks twice
-            return self._entries[key][0]
-        except KeyError:
-            return None
+        return self.at_once.get(key)
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """Keep a value for so long; one that is larger than the whole store is not kept."""
-        try:
-            self._entries[key] = (value, seconds)
-        except ValueError:
-            self._entries.pop(key, None)
+        self.at_once.put(key, value, seconds)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless there is one."""
-        if key in self._entries:
-            return False
-        await self.put(key, value, seconds)
-        return True
+        return self.at_once.add(key, value, seconds)
 
     async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
         """Keep `new` if `old` is still what is kept."""
-        if await self.get(key) != old:
-            return False
-        await self.put(key, new, seconds)
-        return True
+        return self.at_once.replace(key, old, new, seconds)
 
     async def remove(self, key: str) -> None:
         """Forget a key."""
-        self._entries.pop(key, None)
+        self.at_once.remove(key)
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def _size(entry: _Entry) -> int:
-    return len(entry[0]) + 300  # what Python keeps around a key and a value, roughly

@@ -37,6 +37,7 @@ class RedisMemory:
         "what is remembered of jobs is in Redis: it survives restarts and is shared by all replicas that use it"
     )
     is_shared = True
+    at_once = None
 
     def __init__(self, url: str, *, timeout: float = _TIMEOUT, pause: float = _PAUSE) -> None:
         try:

@@ -27,6 +27,7 @@ class SqliteMemory:
     """
 
     is_shared = False
+    at_once = None
 
     def __init__(self, path: Path, entries: int, clock: Callable[[], float] = time.time) -> None:
         self.guarantees = (
