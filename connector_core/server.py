@@ -106,6 +106,7 @@ class ConnectorServer:
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
         http_socket: listens on the HTTP port already.
         secrets: where `get_secret` looks in plugin code; else the settings say.
+        has_http: whether to take the HTTP port and serve there.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class ConnectorServer:
         new_plugin_loop: LoopFactory | None = None,
         http_socket: socket.socket | None = None,
         secrets: SecretSource | None = None,
+        has_http: bool = True,
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -143,6 +145,7 @@ class ConnectorServer:
         self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
         self._http_socket = http_socket
+        self._has_http = has_http
         self._gateway = GatewayOptions.of(settings)
         self._journal = CallJournal() if settings.console else None
         self._started_at = time.time()
@@ -166,14 +169,19 @@ class ConnectorServer:
             _log.warning("%s", risk)
         try:
             await self._start_connectors()
-            http = self._http = HttpServer(self.settings.host, self.settings.http_port, self._http_socket)
-            self.http_port = http.port
+            if self._has_http:
+                self._http = HttpServer(self.settings.host, self.settings.http_port, self._http_socket)
+                self.http_port = self._http.port
             calls = await self._listen()
         except BaseException:
             await self.stop(grace=0)
             raise
         for service in ("", *self._service_names()):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        if self._http is not None:
+            self._serve_http(self._http, calls)
+
+    def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
         face = HttpFace(
             self.metrics.registry,
             self.generations.descriptors,

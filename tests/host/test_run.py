@@ -299,6 +299,40 @@ def test_a_plugin_s_traceback_is_shown_when_it_is_asked_for(folder: Path) -> Non
     assert 'raise KeyError("somewhere deep")' in verbose.stderr
 
 
+WITHIN = """
+    import sys
+    import threading
+
+    import psutil
+
+    from connector_core import Phase, Resource, SyncConnectorBase, hookimpl
+
+
+    class Within(SyncConnectorBase):
+        name = task_type_name = "within"
+
+        def do(self):
+            sockets = psutil.Process().net_connections("tcp")
+            return Resource(Phase.SUCCEEDED, outputs={
+                "listens": sum(one.status == "LISTEN" for one in sockets),
+                "threads": sorted(thread.name for thread in threading.enumerate()),
+                "imported": [name for name in ("uvicorn", "starlette") if name in sys.modules],
+            })
+
+
+    @hookimpl
+    def register_connectors():
+        return [Within()]
+"""
+
+
+def test_the_host_of_a_run_serves_nothing_but_its_own_calls(tmp_path: Path) -> None:
+    (tmp_path / "within.py").write_text(textwrap.dedent(WITHIN))
+    found = outputs(host(tmp_path, "run", "within", "--modules", "within", "--json"))
+    assert (found["listens"], found["imported"]) == (1, [])
+    assert "http" not in found["threads"]
+
+
 def test_what_a_plugin_prints_is_not_among_the_outputs(folder: Path) -> None:
     (folder / "broken.py").write_text(textwrap.dedent(BROKEN))
     result = host(folder, "run", "broken", "--modules", "broken", "--json")

@@ -60,7 +60,7 @@ class Host:
             return
         from connector_core.server import ConnectorServer  # a host elsewhere needs no server here
 
-        server = ConnectorServer(self._registry(category), _quiet(self.settings))
+        server = ConnectorServer(self._registry(category), _quiet(self.settings), has_http=False)
         self._server, self.hangs = server, True  # unless it is closed in good order
         try:
             await server.start()
@@ -97,7 +97,7 @@ class Host:
 
 def _quiet(settings: Settings) -> Settings:
     """A host for one call: it listens where nobody else looks, and shares no memory of jobs with one that serves."""
-    place = {"host": "127.0.0.1", "port": 0, "http_port": 0, "gateway": "metadata", "traces": "off"}
+    place = {"host": "127.0.0.1", "port": 0, "console": False, "gateway": "metadata", "traces": "off"}
     speech = {"protocols": "v1", "retryable_failures": "phase"}  # as its own client understands it
     plain = {"memory": MemorySettings(), "strict": False, "require": ()}
     return msgspec.structs.replace(settings, **place, **speech, **plain)
