@@ -183,7 +183,7 @@ class ConnectorServer:
 
     def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
         face = HttpFace(
-            self.metrics.registry,
+            self.metrics,
             self.generations.descriptors,
             calls,
             self.not_ready,

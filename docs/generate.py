@@ -179,14 +179,11 @@ def metrics() -> str:
 def metric_families() -> list[Any]:
     """Return every metric of a host, with a sample of each series."""
     metrics = Metrics()
-    registry = metrics.registry
     metrics.requests.of("task_type", "operation").ended("error_code", 0)
     metrics.requests.input_size("task_type").observe(0)
-    # The only way to all instruments without naming each: prometheus_client has no public one.
-    for instrument in list(registry._collector_to_names):
-        if names := getattr(instrument, "_labelnames", ()):
-            instrument.labels(*names)  # type: ignore[attr-defined] # the instruments' common base has no labels
-    return list(registry.collect())
+    for gauge in metrics.gauges:
+        gauge.labels(*gauge.label_names)
+    return list(metrics.registry.collect())
 
 
 def routes() -> str:

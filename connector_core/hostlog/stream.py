@@ -12,6 +12,7 @@ from typing import Any, Self, TextIO
 from connector_core.hostlog.delivery import only_through
 from connector_core.hostlog.entries import Entry, entry_of
 from connector_core.hostlog.redaction import Scrubber
+from connector_core.hostlog.rendering import json_lines
 from connector_core.hostlog.writer import Render, Writer
 
 _log = logging.getLogger("connector_core")
@@ -108,11 +109,11 @@ class HostLog:
             threading.Thread(target=self.hold_to_levels, name="log levels", daemon=True).start()
 
     def _make_render(self) -> Render:
-        from connector_core.hostlog.rendering import coloured_lines, json_lines
-
         is_terminal = self._stream.isatty()
         if self._form == "json" or (self._form == "auto" and not is_terminal):
             return json_lines(self._scrubber, self._plugin_of)
+        from connector_core.hostlog.terminal import coloured_lines
+
         return coloured_lines(self._scrubber, self._plugin_of, colours=wants_colours(os.environ, is_terminal))
 
     def _plugin_of(self, logger: str) -> str:

@@ -24,7 +24,7 @@ class Writer:
     Args:
         stream: where to.
         make_render: makes what renders a line, which must not raise; called when there is a first one, as importing what
-            that takes is worth a tenth of the host's start.
+            lines for a terminal take is worth a tenth of the host's start.
         dropped: makes the entry that says how many lines were dropped.
         room: bytes, roughly, that may wait.
     """

@@ -26,7 +26,7 @@ def make_app(face: HttpFace) -> Starlette:
         return Response(shown[0], media_type="application/json")
 
     routes: list[BaseRoute] = [
-        metrics_route(face.metrics),
+        metrics_route(face.metrics.registry),
         Route("/healthz", probes.alive),
         Route("/readyz", probes.ready),
         Route("/openapi.json", openapi),

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
-from prometheus_client import CollectorRegistry
 
 from connector_core.calls import CallJournal
 from connector_core.http.calls import ServedCalls
+from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult
 from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
@@ -97,7 +97,7 @@ class HttpFace:
         stopping: is set, in the thread that serves HTTP, when the port closes.
     """
 
-    metrics: CollectorRegistry
+    metrics: Metrics
     services: Sequence[ServiceDescriptor]
     calls: ServedCalls
     not_ready: Callable[[], Sequence[str]]

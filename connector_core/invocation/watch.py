@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prometheus_client import Gauge
+from connector_core.metrics import Gauge, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class _Watched:
     name: str
     loop: asyncio.AbstractEventLoop
     thread: int
-    lag: Gauge
+    lag: Reading
     pinged_at: float | None = None
     is_reported: bool = False
 

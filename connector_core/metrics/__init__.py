@@ -1,5 +1,6 @@
-"""The instruments of one host, in a Prometheus registry of its own."""
+"""The instruments of one host, and Prometheus' registry of them, which is made when somebody scrapes."""
 
+from connector_core.metrics.gauges import Gauge, Reading
 from connector_core.metrics.instruments import (
     NO_TASK_TYPE,
     UNKNOWN_TASK_TYPE,
@@ -21,7 +22,9 @@ from connector_core.metrics.instruments import (
 __all__ = [
     "NO_TASK_TYPE",
     "UNKNOWN_TASK_TYPE",
+    "Gauge",
     "Metrics",
+    "Reading",
     "core_version",
     "create_operation",
     "delete_operation",

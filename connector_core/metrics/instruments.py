@@ -1,11 +1,19 @@
-"""The instruments of one host, in a Prometheus registry of its own."""
+"""The instruments of one host, and Prometheus' registry of them, which is made when somebody scrapes."""
 
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, Info
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from importlib_metadata import PackageNotFoundError, version
+
+from connector_core.metrics.gauges import Gauge
 from connector_core.metrics.tallies import Tallies
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
 metric_prefix = "flyte_connector_"
 create_operation = "create"
@@ -39,16 +47,15 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.gauges: list[Gauge] = []
         of_connector = ("plugin", "connector")
         self.requests = Tallies(metric_prefix, _LATENCY_BOUNDS, _SIZE_BOUNDS)
-        self.registry.register(self.requests)
         self.abandoned = self._gauge(
             "abandoned_calls", "Plugin calls that run on although their request has ended.", of_connector
         )
         self.log_lines_dropped = self._gauge(
             "log_lines_dropped", "Lines that the log left out since whoever reads it did not keep up.", ()
-        )
+        ).labels()
         self.loop_lag = self._gauge(
             "loop_lag_seconds", "How late an event loop is: the serving one, or a plugin's.", ("loop",)
         )
@@ -61,11 +68,31 @@ class Metrics:
         self.connector_started = self._gauge(
             "connector_started", "1 if the connector's start() has succeeded, else 0.", of_connector
         )
-        build = Info(f"{metric_prefix}build", "The host that answers here.", registry=self.registry)
-        build.info({"version": core_version()})
 
-    def _gauge(self, name: str, documentation: str, labels: Iterable[str]) -> Gauge:
-        return Gauge(f"{metric_prefix}{name}", documentation, labels, registry=self.registry)
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """Prometheus' registry of all of these; its client, which brings an HTTP server of its own, is imported here."""
+        from prometheus_client import CollectorRegistry
+
+        registry = CollectorRegistry()
+        for collector in (self.requests, *self.gauges, _Build()):
+            registry.register(collector)  # type: ignore[arg-type] # one in all but its base class
+        return registry
+
+    def _gauge(self, name: str, documentation: str, labels: Sequence[str]) -> Gauge:
+        self.gauges.append(Gauge(f"{metric_prefix}{name}", documentation, labels))
+        return self.gauges[-1]
+
+
+class _Build:
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import InfoMetricFamily
+
+        yield InfoMetricFamily(
+            f"{metric_prefix}build", "The host that answers here.", value={"version": core_version()}
+        )
+
+    describe = collect
 
 
 def core_version() -> str:

@@ -4,15 +4,16 @@ Each request touches half a dozen of these. Prometheus' own instruments take a l
 are counted on the serving loop alone, which needs neither (docs/explanation/performance.md has what that gives).
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily
+    from prometheus_client.metrics_core import Metric
 
 
 class Distribution:
@@ -32,6 +33,8 @@ class Distribution:
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Add the samples."""
+        from prometheus_client.utils import floatToGoString
+
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         family.add_metric(labels, list(zip(names, accumulate(self._counts), strict=True)), self._sum)
 
@@ -57,7 +60,7 @@ class RequestTally:
             self.failed[code] = self.failed.get(code, 0) + 1
 
 
-class Tallies(Collector):
+class Tallies:
     """All requests of a host, by task type and operation; only names that the host chose may get in.
 
     Args:
@@ -88,6 +91,8 @@ class Tallies(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give all samples; called by whoever scrapes, in a thread of his."""
+        from prometheus_client.core import GaugeMetricFamily
+
         on_task = ("task_type", "operation")
         requests = dict(self._requests)  # one step of the interpreter, as each read below
         success = self._counter("requests_success", "Requests answered OK.", on_task)
@@ -111,9 +116,13 @@ class Tallies(Collector):
         return self.collect()
 
     def _counter(self, name: str, documentation: str, labels: Sequence[str]) -> Any:
+        from prometheus_client.core import CounterMetricFamily
+
         return CounterMetricFamily(f"{self._prefix}{name}", documentation, labels=labels)
 
     def _histogram(self, name: str, documentation: str, labels: Sequence[str]) -> HistogramMetricFamily:
+        from prometheus_client.core import HistogramMetricFamily
+
         return HistogramMetricFamily(f"{self._prefix}{name}", documentation, labels=labels)
 
 

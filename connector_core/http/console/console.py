@@ -139,7 +139,7 @@ class Console:
         async with self._drawing:
             if self._drawn is None or self._drawn[0] != self._observer.turns:
                 turn = self._observer.turns
-                gauges, state = read_gauges(self._face.metrics), await self._state()
+                gauges, state = read_gauges(self._face.metrics.registry), await self._state()
                 view = view_of(self._source, self._observer, gauges, state)
                 self._drawn = (turn, view, self._page.parts(view))
             return self._drawn[1:]
