@@ -1,9 +1,10 @@
 """The HTTP face: metrics, health, the protocol as JSON, and a console for people.
 
-What is imported from here is light. Starlette and uvicorn are imported in the thread that serves HTTP, once gRPC serves.
+What is imported from here is light. Starlette and uvicorn are imported in the thread that serves HTTP, when somebody connects.
 """
 
 from connector_core.http.calls import ServedCalls
+from connector_core.http.console.observer import Observer
 from connector_core.http.face import ConsoleSource, GatewayOptions, HostState, HttpFace
 from connector_core.http.listening import HttpServer
 from connector_core.http.readiness import reasons_not_ready
@@ -14,6 +15,7 @@ __all__ = [
     "HostState",
     "HttpFace",
     "HttpServer",
+    "Observer",
     "ServedCalls",
     "reasons_not_ready",
 ]

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Scope
 
-from connector_core.http.console import make_console
+from connector_core.http.console.console import make_console
 from connector_core.http.face import HttpFace
 from connector_core.http.gateway import Gateway, derive_routes, describe
 from connector_core.http.probes import Probes
@@ -35,7 +35,7 @@ def make_app(face: HttpFace) -> Starlette:
     if console is not None:
         routes += console.routes
     routes += [_Under(f"/{prefix}", gateway) for prefix in sorted({route.template.prefix for route in derived})]
-    return Starlette(routes=routes, lifespan=console.lifespan if console is not None else None)
+    return Starlette(routes=routes)
 
 
 class _Under(Mount):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from connector_core.calls import CallJournal
 from connector_core.http.calls import ServedCalls
+from connector_core.http.console.observer import Observer
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult
 from connector_core.registry import ConnectorRegistry
@@ -63,7 +63,7 @@ class ConsoleSource:
     Attributes:
         plugins: what became of the plugins.
         registry: what is served.
-        journal: calls that have ended.
+        observer: knows of calls that have ended.
         state: how the host is; it is asked on the loop that serves gRPC.
         scrub: takes secrets out of what a plugin's code said.
         hosts: names that may stand in the `Host` header; addresses may in any case.
@@ -74,7 +74,7 @@ class ConsoleSource:
 
     plugins: PluginLoadResult
     registry: ConnectorRegistry
-    journal: CallJournal
+    observer: Observer
     state: Callable[[], HostState]
     scrub: Callable[[str], str]
     hosts: frozenset[str]

@@ -1,4 +1,4 @@
-"""The HTTP port: taken at start-up, so that a busy one is found before anything serves; served later, in a thread."""
+"""The HTTP port: taken at start-up, so that a busy one is found before anything serves; served when somebody connects."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,12 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from connector_core.errors import AddressInUseError
+
+Beside = Callable[[], Coroutine[Any, Any, None]]
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +43,22 @@ class HttpServer:
         self._thread: threading.Thread | None = None
         self.stopping = asyncio.Event()
 
-    def start(self, make_app: Callable[[], App], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        """Begin to serve in a thread, which imports what that takes; `make_app` is called there."""
+    def start(
+        self,
+        make_app: Callable[[], App],
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        beside: Beside | None = None,
+    ) -> None:
+        """Serve in a thread, which imports what that takes when somebody connects for the first time.
+
+        Args:
+            make_app: called then, in the thread.
+            new_loop: makes the thread's loop.
+            beside: runs on that loop from now on, until it stops.
+        """
         self._loop = new_loop()
-        self._thread = threading.Thread(target=self._run, args=(make_app, self._loop), name="http", daemon=True)
+        arguments = (make_app, self._loop, beside)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="http", daemon=True)
         self._thread.start()
 
     def close(self, timeout: float) -> None:
@@ -58,18 +72,36 @@ class HttpServer:
         if self._thread.is_alive():
             _log.warning("the thread that serves HTTP did not end within %g s and was left behind", timeout)
 
-    def _run(self, make_app: Callable[[], App], loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, make_app: Callable[[], App], loop: asyncio.AbstractEventLoop, beside: Beside | None) -> None:
         try:
-            from connector_core.http.serving import serve
-
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(serve(make_app(), self._socket, self.stopping))
+                runner.run(self._serve(make_app, beside))
         except BaseException:
             _log.critical("the HTTP port %d is not served: the host has a bug", self.port, exc_info=True)
             raise
         finally:
             loop.close()
             self._socket.close()
+
+    async def _serve(self, make_app: Callable[[], App], beside: Beside | None) -> None:
+        runs_beside = asyncio.create_task(beside()) if beside else None
+        await self._somebody()
+        if not self.stopping.is_set():
+            from connector_core.http.serving import serve
+
+            await serve(make_app(), self._socket, self.stopping)
+        if runs_beside is not None:
+            await runs_beside
+
+    async def _somebody(self) -> None:
+        """Wait until somebody connects, or it is time to stop."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        stopping = asyncio.create_task(self.stopping.wait())
+        stopping.add_done_callback(lambda _: woken.set())
+        loop.add_reader(self._socket, woken.set)
+        await woken.wait()
+        loop.remove_reader(self._socket)
+        stopping.cancel()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -213,6 +213,8 @@ async def test_an_app_that_cannot_be_made_is_in_the_log(
         raise ImportError("no starlette")
 
     server.start(fail, asyncio.new_event_loop)
+    socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
+    await eventually(lambda: "http" not in [thread.name for thread in threading.enumerate()])
     server.close(PATIENCE)
     assert f"the HTTP port {server.port} is not served" in caplog.text
     assert "no starlette" in caplog.text
@@ -222,6 +224,7 @@ async def test_a_thread_that_does_not_end_is_left_behind_and_named(caplog: pytes
     gate = Gate()
     server = HttpServer("127.0.0.1", 0)
     server.start(gate.block, asyncio.new_event_loop)  # type: ignore[arg-type] # an import that hangs
+    socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
     await gate.reached()
     server.close(0.01)
     assert "the thread that serves HTTP did not end within 0.01 s" in caplog.text

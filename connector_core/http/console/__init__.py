@@ -1,5 +1,4 @@
-"""The console: one page that shows people what the host is doing, kept up to date by server-sent events."""
+"""The console: one page that shows people what the host is doing, kept up to date by server-sent events.
 
-from connector_core.http.console.console import Console, make_console
-
-__all__ = ["Console", "make_console"]
+Nothing is imported here: what keeps up with calls runs from the start, what draws the page when somebody asks for it.
+"""

@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
-from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -21,15 +18,12 @@ from starlette.types import Receive, Scope, Send
 from connector_core.http.calls import CallFailed
 from connector_core.http.console.access import HEADERS, policy, reason_to_refuse_events, reason_to_refuse_page
 from connector_core.http.console.gauges import read_gauges
-from connector_core.http.console.observer import Observer
 from connector_core.http.console.recent import ANY, FAILED, OK, OPERATIONS, Filter
 from connector_core.http.console.view import View, view_of
 from connector_core.http.face import ConsoleSource, HostState, HttpFace
 
 if TYPE_CHECKING:
     from connector_core.http.console.page import Page
-
-_log = logging.getLogger(__name__)
 
 MAX_STREAMS = 32
 """Pages that are kept up to date at once; others are told to try again, and show what was when they were loaded."""
@@ -59,7 +53,7 @@ class Console:
     def __init__(self, face: HttpFace, source: ConsoleSource) -> None:
         self._face = face
         self._source = source
-        self._observer = Observer(source.journal, source.recent_calls, face.stopping)
+        self._observer = source.observer
         self._streams = 0
         self._drawing = asyncio.Lock()
         self._drawn: tuple[int, View, dict[str, str]] | None = None
@@ -71,17 +65,6 @@ class Console:
             Route("/", self._show, middleware=[Middleware(GZipMiddleware)]),
             Route("/console/events", _Asgi(self._send_events), methods=["GET"]),
         ]
-
-    @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Keep up with the calls while the app is served."""
-        observing = asyncio.create_task(self._observer.run())
-        observing.add_done_callback(_report)
-        try:
-            yield
-        finally:
-            observing.cancel()
-            await asyncio.gather(observing, return_exceptions=True)
 
     @cached_property
     def _page(self) -> "Page":
@@ -178,8 +161,3 @@ def _filter(query: QueryParams) -> Filter:
 
 def _event(name: str, value: object) -> str:
     return f"event: {name}\ndata: {json.dumps(value)}\n\n"
-
-
-def _report(observing: "asyncio.Task[None]") -> None:
-    if not observing.cancelled() and (error := observing.exception()) is not None:
-        _log.critical("the console is not kept up to date any more: the host has a bug", exc_info=error)

@@ -1,12 +1,15 @@
 """Keeps up with the calls that end: once a second, on the loop that serves HTTP, whether somebody looks or not."""
 
 import asyncio
+import logging
 from collections import defaultdict
 
 from connector_core.calls import CallJournal, CallRecord
 from connector_core.http.console.figures import Figures
 from connector_core.http.console.recent import RecentCalls
 from connector_core.metrics import NO_TASK_TYPE, list_agents_operation, list_connectors_operation
+
+_log = logging.getLogger(__name__)
 
 TURN_SECONDS = 1.0
 
@@ -42,6 +45,12 @@ class Observer:
 
     async def run(self) -> None:
         """Look once a second until it is time to stop."""
+        try:
+            await self._run()
+        except Exception:  # noqa: BLE001 - HTTP is served without it
+            _log.critical("the console is not kept up to date any more: the host has a bug", exc_info=True)
+
+    async def _run(self) -> None:
         while not self._stopping.is_set():
             self.look()
             self._wake()
