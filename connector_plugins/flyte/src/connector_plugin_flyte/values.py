@@ -30,12 +30,16 @@ async def wire_resource(answer: object) -> WireResource:
     """Return what a flyte connector answered as the first generation's message, which the host sends as it is.
 
     Raises:
-        IllegalAnswerError: it is no resource of flyte's.
+        IllegalAnswerError: it is no resource of flyte's, or flyte cannot convert what is in it, now or later.
         TransientError: it is in no phase, which an engine would read as a failure.
     """
     if not isinstance(answer, FlyteResource):
         raise IllegalAnswerError(f"returned a {type(answer).__name__}, not a flyte.connectors.Resource")
-    wire = as_message(WireResource, await get_resource_proto(answer))
+    try:
+        wire = as_message(WireResource, await get_resource_proto(answer))
+    except (TypeError, ValueError, AssertionError) as error:
+        what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
+        raise IllegalAnswerError(f"returned a {what}") from error
     if not wire.phase:
         raise TransientError(f"the connector answered the phase UNDEFINED: {wire.message or 'it says no more'}")
     return wire
