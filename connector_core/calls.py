@@ -71,12 +71,18 @@ class Subject(NamedTuple):
     task_type: str = ""
     execution: str = ""
 
-    def within(self, request: "Subject | None") -> "Subject":
+    def within(self, request: "AboutRequest | None") -> "Subject":
         """Return it with the task of the RPC that it is part of."""
-        return self if request is None else self._replace(task_type=request.task_type, execution=request.execution)
+        if request is None:
+            return self
+        rpc, execution = request
+        return self._replace(task_type=rpc.task_type, execution=execution)
 
 
-REQUEST: ContextVar[Subject | None] = ContextVar("connector_core.request", default=None)
+AboutRequest = tuple[Subject, str]
+"""What an RPC is about but for the execution, which is the same for many, and the execution."""
+
+REQUEST: ContextVar[AboutRequest | None] = ContextVar("connector_core.request", default=None)
 """The RPC that is being answered, once its connector is found."""
 
 CODE: ContextVar[Subject | None] = ContextVar("connector_core.code", default=None)
@@ -86,7 +92,9 @@ CODE: ContextVar[Subject | None] = ContextVar("connector_core.code", default=Non
 def current_subject() -> Subject | None:
     """Return what the code that runs here is about, in plugin code and around it; `None` where that is no RPC."""
     code, request = CODE.get(), REQUEST.get()
-    return request if code is None else code.within(request)
+    if code is None and request is not None:
+        code = request[0]
+    return None if code is None else code.within(request)
 
 
 class CallJournal:

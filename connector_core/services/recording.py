@@ -5,11 +5,10 @@ import contextlib
 import functools
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, Protocol, TypeVar
+from time import perf_counter, time
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
-import grpc.aio
 from grpc import StatusCode
 
 from connector_core.calls import REQUEST, CallListener, CallRecord, Subject
@@ -22,6 +21,7 @@ from connector_core.metrics import (
     delete_operation,
     do_operation,
 )
+from connector_core.metrics.tallies import RequestTally
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.status import status_of, where_to_look
 
@@ -33,7 +33,13 @@ _CHANGES = frozenset({create_operation, delete_operation, do_operation})
 _CLOCKS_APART = 0.1
 """A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
 
-Context = grpc.aio.ServicerContext[Any, Any] if hasattr(grpc.aio.ServicerContext, "__class_getitem__") else Any
+
+class CallKind(NamedTuple):
+    """What all calls of one operation on one task type of one connector share, made once and looked up by each."""
+
+    connector: RegisteredConnector
+    about: Subject
+    tally: RequestTally
 
 
 class Recorder:
@@ -42,6 +48,15 @@ class Recorder:
     def __init__(self, metrics: Metrics, *listeners: CallListener) -> None:
         self.metrics = metrics
         self.listeners = listeners
+        self._kinds: dict[tuple[RegisteredConnector, str, str], CallKind] = {}
+
+    def kind(self, connector: RegisteredConnector, task_type: str, operation: str) -> CallKind:
+        """Return what calls share that are about this; only names that are registered become metric labels."""
+        key = (connector, task_type, operation)
+        if (found := self._kinds.get(key)) is None:
+            about = Subject(connector.plugin.name, connector.name, operation, task_type)
+            found = self._kinds[key] = CallKind(connector, about, self.metrics.requests.of(task_type, operation))
+        return found
 
 
 class Recorded(Protocol):
@@ -53,38 +68,24 @@ class Recorded(Protocol):
 class Request:
     """One RPC from arrival to answer: what it is about, how long it may take, and what became of it."""
 
-    __slots__ = (
-        "_began",
-        "_connector",
-        "_context",
-        "_execution",
-        "_failure",
-        "_is_answered",
-        "_listeners",
-        "_metrics",
-        "_operation",
-        "_tally",
-        "_task_type",
-    )
+    _connector: RegisteredConnector | None = None
+    _failure: ConnectorError | None = None
+    _is_answered = False
+    _execution = ""
 
     def __init__(self, recorder: Recorder, operation: str, context: Any, task_type: str) -> None:
-        self._metrics = metrics = recorder.metrics
-        self._listeners = recorder.listeners
+        self._began = perf_counter()
+        self._recorder = recorder
         self._operation = operation
         self._context = context
         self._task_type = task_type
-        self._began = time.perf_counter()
-        self._connector: RegisteredConnector | None = None
-        self._failure: ConnectorError | None = None
-        self._is_answered = False
-        self._execution = ""
-        self._tally = metrics.requests.of(task_type, operation)
-        self._tally.in_flight += 1
+        self._tally = tally = recorder.metrics.requests.of(task_type, operation)
+        tally.in_flight += 1
 
     def find(
         self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = ""
     ) -> RegisteredConnector:
-        """Look up what this request is about; only names that are registered become metric labels.
+        """Look up what this request is about.
 
         Args:
             registry: where.
@@ -97,12 +98,13 @@ class Request:
         """
         self._execution = execution
         connector = registry.lookup(task_type, version)
+        _connector, about, tally = self._recorder.kind(connector, task_type, self._operation)
         self._tally.in_flight -= 1
+        tally.in_flight += 1
+        self._tally = tally
         self._task_type = task_type
         self._connector = connector
-        self._tally = self._metrics.requests.of(task_type, self._operation)
-        self._tally.in_flight += 1
-        REQUEST.set(Subject(connector.plugin.name, connector.name, self._operation, task_type, execution))
+        REQUEST.set((about, execution))
         return connector
 
     @property
@@ -113,7 +115,7 @@ class Request:
 
     def count_input(self, size: int) -> None:
         """Count the bytes of a task's inputs."""
-        self._metrics.requests.input_size(self._task_type).observe(size)
+        self._recorder.metrics.requests.input_size(self._task_type).observe(size)
 
     def answered_failure(self, error: ConnectorError) -> None:
         """The answer is OK on the wire, but stands for this failure, and counts as one."""
@@ -160,15 +162,16 @@ class Request:
         raise AssertionError("abort() raises")
 
     def _ended(self, code: str, reference: str = "", error: Exception | None = None, details: str = "") -> None:
-        seconds = time.perf_counter() - self._began
+        seconds = perf_counter() - self._began
         self._tally.ended(code, seconds)
         level = self._level(code, error)
         is_logged = _log.isEnabledFor(level)
-        if is_logged or self._listeners:
+        listeners = self._recorder.listeners
+        if is_logged or listeners:
             record = self._record(code, reference, seconds)
             if is_logged:
                 _write_line(level, record, error, details)
-            for listener in self._listeners:
+            for listener in listeners:
                 listener(record)
 
     def _level(self, code: str, error: Exception | None) -> int:
@@ -179,18 +182,10 @@ class Request:
 
     def _record(self, code: str, reference: str, seconds: float) -> CallRecord:
         connector = self._connector
-        return CallRecord(
-            at=time.time(),
-            seconds=seconds,
-            operation=self._operation,
-            task_type=self._task_type,
-            plugin=connector.plugin if connector else None,
-            connector=connector.name if connector else "",
-            execution=self._execution,
-            code=code,
-            reference=reference,
-            is_failed_job=self._failure is not None,
-        )
+        plugin, name = (None, "") if connector is None else (connector.plugin, connector.name)
+        is_failed_job = self._failure is not None
+        what = self._operation, self._task_type, plugin, name, self._execution, code, reference, is_failed_job
+        return CallRecord(time(), seconds, *what)
 
 
 def _write_line(level: int, record: CallRecord, error: Exception | None, details: str) -> None:

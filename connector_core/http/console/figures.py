@@ -1,8 +1,9 @@
 """Figures of the last minutes: how many calls, how many of them failed, and how long they took."""
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from connector_core.calls import CallRecord
@@ -14,7 +15,9 @@ WINDOW_SECONDS = SLOT_SECONDS * SLOTS
 
 # Durations are counted in buckets that grow by a tenth, so that a percentile is right to five percent.
 _SMALLEST = 1e-5
-_GROWTH = math.log(1.1)
+_GROWTH = 1.1
+_BOUNDS = [_SMALLEST * _GROWTH**step for step in range(300)]
+"""In seconds, up to some months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +83,41 @@ class Figures:
         slot.calls += 1
         slot.failed += record.code != "OK"
         if record.operation != get_logs_operation:
-            slot.durations[_bucket(record.seconds)] += 1
+            slot.durations[bisect_left(_BOUNDS, record.seconds)] += 1
 
-    def until(self, now: float) -> Window:
-        """Return the window that ends now."""
-        last = int(now // SLOT_SECONDS)
-        slots = [self._slot(number) for number in range(last - SLOTS + 1, last + 1)]
-        whole: Counter[int] = Counter()
-        for slot in slots:
-            if slot.durations:
-                whole.update(slot.durations)
-        return Window(
-            calls=[slot.calls for slot in slots],
-            failed=[slot.failed for slot in slots],
-            p50s=[_percentile(slot.durations, 0.5) for slot in slots],
-            p99s=[_percentile(slot.durations, 0.99) for slot in slots],
-            p50=_percentile(whole, 0.5),
-            p99=_percentile(whole, 0.99),
-        )
-
-    def _slot(self, number: int) -> _Slot:
+    def slot(self, number: int) -> _Slot:
+        """Return what ended within the seconds of that number."""
         slot = self._slots[number % SLOTS]
         return slot if slot.number == number else _Slot()
 
+    def until(self, now: float) -> Window:
+        """Return the window that ends now."""
+        return window_of([self], now)
 
-def _bucket(seconds: float) -> int:
-    return math.ceil(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _GROWTH)
+
+def window_of(figures: Collection[Figures], now: float) -> Window:
+    """Return the window that ends now, of all these together."""
+    last = int(now // SLOT_SECONDS)
+    slots = [_together([one.slot(number) for one in figures]) for number in range(last - SLOTS + 1, last + 1)]
+    whole = _together(slots)
+    return Window(
+        calls=[slot.calls for slot in slots],
+        failed=[slot.failed for slot in slots],
+        p50s=[_percentile(slot.durations, 0.5) for slot in slots],
+        p99s=[_percentile(slot.durations, 0.99) for slot in slots],
+        p50=_percentile(whole.durations, 0.5),
+        p99=_percentile(whole.durations, 0.99),
+    )
+
+
+def _together(slots: Collection[_Slot]) -> _Slot:
+    total = _Slot()
+    for slot in slots:
+        if slot.calls:
+            total.calls += slot.calls
+            total.failed += slot.failed
+            total.durations.update(slot.durations)
+    return total
 
 
 def _percentile(durations: Counter[int], share: float) -> float | None:
@@ -114,5 +126,5 @@ def _percentile(durations: Counter[int], share: float) -> float | None:
     for bucket in sorted(durations):
         left -= durations[bucket]
         if left <= 0:
-            return _SMALLEST * math.exp((bucket - 0.5) * _GROWTH)
+            return _SMALLEST * math.pow(_GROWTH, bucket - 0.5)
     return None

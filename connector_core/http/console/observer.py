@@ -5,7 +5,7 @@ import logging
 from collections import defaultdict
 
 from connector_core.calls import CallJournal, CallRecord
-from connector_core.http.console.figures import Figures
+from connector_core.http.console.figures import Figures, Window, window_of
 from connector_core.http.console.recent import RecentCalls
 from connector_core.metrics import NO_TASK_TYPE, list_agents_operation, list_connectors_operation
 
@@ -15,6 +15,8 @@ TURN_SECONDS = 1.0
 
 ConnectorKey = tuple[str, str]
 """The names of a plugin and of one of its connectors."""
+
+NO_CONNECTOR: ConnectorKey = ("", "")
 
 
 class Observer:
@@ -28,8 +30,7 @@ class Observer:
     Attributes:
         turns: how often it has looked; what was derived in one turn is out of date in the next.
         recent: the last calls.
-        all_calls: figures of all that are about tasks.
-        by_connector: the same for each connector.
+        by_connector: figures of the calls that are about tasks, by connector; `NO_CONNECTOR` has those that found none.
         listed_at: when connectors were last listed, which the engine does every few seconds.
     """
 
@@ -39,7 +40,6 @@ class Observer:
         self._next_turn = asyncio.Event()
         self.turns = 0
         self.recent = RecentCalls(each)
-        self.all_calls = Figures()
         self.by_connector: defaultdict[ConnectorKey, Figures] = defaultdict(Figures)
         self.listed_at: float | None = None
 
@@ -77,12 +77,15 @@ class Observer:
         waiting, self._next_turn = self._next_turn, asyncio.Event()
         waiting.set()
 
+    def until(self, now: float) -> Window:
+        """Return the window that ends now, of all calls that are about tasks."""
+        return window_of(self.by_connector.values(), now)
+
     def _take_in(self, record: CallRecord) -> None:
+        """Each poll comes by here, in a process that has other things to do."""
         self.recent.add(record)
-        if record.operation in {list_agents_operation, list_connectors_operation} and record.code == "OK":
+        if record.task_type != NO_TASK_TYPE:
+            plugin = record.plugin
+            self.by_connector[NO_CONNECTOR if plugin is None else (plugin.name, record.connector)].add(record)
+        elif record.operation in {list_agents_operation, list_connectors_operation} and record.code == "OK":
             self.listed_at = record.at
-        if record.task_type == NO_TASK_TYPE:
-            return
-        self.all_calls.add(record)
-        if record.plugin is not None:
-            self.by_connector[record.plugin.name, record.connector].add(record)

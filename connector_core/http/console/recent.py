@@ -1,9 +1,11 @@
 """The calls that ended last: bounded, and such that frequent ones do not push out those that somebody looks for."""
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import NamedTuple
 
 from connector_core.calls import CallRecord
 from connector_core.metrics import (
@@ -66,8 +68,7 @@ class Filter:
         return all(word in where for word in self.text.casefold().split())
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A call, or the last of several polls of one job that went well.
 
     Attributes:
@@ -94,7 +95,7 @@ class RecentCalls:
     def __init__(self, each: int) -> None:
         self._each = each
         self._numbers = count()
-        self._kept: dict[tuple[str, bool], dict[object, Kept]] = {}
+        self._kept: defaultdict[tuple[str, bool], dict[object, Kept]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
@@ -104,12 +105,14 @@ class RecentCalls:
         is_failed = call.code != "OK"
         if call.task_type == NO_TASK_TYPE and not is_failed:
             return
-        kept = self._kept.setdefault((call.operation, is_failed), {})
-        number = next(self._numbers)
-        is_poll = call.operation == get_operation and not is_failed and call.execution
-        key = (call.task_type, call.execution) if is_poll else number
-        before = kept.pop(key, None)
-        kept[key] = Kept(before.number, call, before.times + 1) if before else Kept(number, call)
+        kept = self._kept[call.operation, is_failed]
+        number, times = next(self._numbers), 1
+        key: object = number
+        if call.operation == get_operation and not is_failed and call.execution:
+            key = (call.task_type, call.execution)
+            if (before := kept.pop(key, None)) is not None:
+                number, times = before.number, before.times + 1
+        kept[key] = Kept(number, call, times)
         if len(kept) > self._each:
             del kept[next(iter(kept))]
 

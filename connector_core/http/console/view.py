@@ -77,7 +77,7 @@ def view_of(source: ConsoleSource, observer: Observer, gauges: Gauges, state: Ho
     return View(
         status=_status(state),
         problems=problems(source, gauges, state, {(row.plugin.name, row.name): row.window for row in connectors}),
-        window=observer.all_calls.until(now),
+        window=observer.until(now),
         in_flight=sum(number for task_type, number in gauges.in_flight.items() if task_type != NO_TASK_TYPE),
         loops=sorted(gauges.lag.items(), key=lambda loop: (-loop[1], loop[0] != "serving", loop[0])),
         stall_seconds=source.stall_seconds,
