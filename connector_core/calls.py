@@ -1,7 +1,6 @@
 """What is known of an RPC, while it runs and once it has ended, and who is told."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -95,16 +94,3 @@ def current_subject() -> Subject | None:
     if code is None and request is not None:
         code = request[0]
     return None if code is None else code.within(request)
-
-
-class CallJournal:
-    """Takes records from the serving loop to another thread; what nobody takes in time is dropped, the oldest first."""
-
-    def __init__(self, room: int = 50_000) -> None:
-        self._records: deque[CallRecord] = deque(maxlen=room)
-        self.note: CallListener = self._records.append
-
-    def take(self) -> Iterator[CallRecord]:
-        """Yield what has been noted and not been taken yet, the oldest first."""
-        while self._records:
-            yield self._records.popleft()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
@@ -56,8 +56,7 @@ DEADLINES = {"async": ("create", "get", "get_many", "delete", "get_metrics", "ge
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred(Generic[T]):
+class Deferred(NamedTuple, Generic[T]):
     """An argument that is worked out where plugin code runs, and only for an operation that asks for it."""
 
     work_out: Callable[[], T]
@@ -201,14 +200,12 @@ def _encode_resource_meta(answer: Any) -> bytes:
 def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
     if not isinstance(answer, Resource | agent_pb2.Resource):
         raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
-    try:
-        phase = Phase(answer.phase)
-    except ValueError:
-        known = ", ".join(one.name for one in Phase)
-        raise IllegalAnswerError(f"returned a Resource in phase {answer.phase!r}, which is none of {known}") from None
+    phase: object = answer.phase
+    if not isinstance(phase, Phase):
+        phase = _phase_of(phase)
     if isinstance(answer, agent_pb2.Resource):
         return answer  # of a bridge, which has another kind of connector's own conversion
-    encoded = agent_pb2.Resource(phase=phase.value, message=_valid(answer.message))
+    encoded = agent_pb2.Resource(phase=phase, message=_valid(answer.message))  # type: ignore[arg-type] # the same numbers
     if answer.log_links:
         encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
     if answer.outputs is not None:
@@ -218,6 +215,14 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
     if answer.error_code:
         encoded.agent_error.code = answer.error_code
     return encoded
+
+
+def _phase_of(answered: object) -> Phase:
+    try:
+        return Phase(answered)  # type: ignore[arg-type] # whatever it is
+    except ValueError:
+        known = ", ".join(one.name for one in Phase)
+        raise IllegalAnswerError(f"returned a Resource in phase {answered!r}, which is none of {known}") from None
 
 
 def _encode_outputs(outputs: Mapping[str, Any] | LiteralMap, template: TaskTemplate | None) -> LiteralMap:

@@ -15,7 +15,7 @@ import grpc.aio
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from connector_core.calls import CallJournal, CallListener
+from connector_core.calls import CallListener
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http import (
@@ -25,6 +25,7 @@ from connector_core.http import (
     HttpFace,
     HttpServer,
     Observer,
+    RecentCalls,
     ServedCalls,
     reasons_not_ready,
 )
@@ -148,7 +149,7 @@ class ConnectorServer:
         self._http_socket = http_socket
         self._has_http = has_http
         self._gateway = GatewayOptions.of(settings)
-        self._journal = CallJournal() if settings.console else None
+        self._recent = RecentCalls(settings.recent_calls) if settings.console else None
         self._started_at = time.time()
         self._calls: ServedCalls | None = None
         self._is_draining = False
@@ -247,20 +248,20 @@ class ConnectorServer:
         """Who is told of calls that have ended."""
         if self.tracing is not None:
             yield self.tracing.describe
-        if self._journal is not None:
-            yield self._journal.note
+        if self._recent is not None:
+            yield self._recent.add
 
     def _console(self, stopping: asyncio.Event) -> ConsoleSource | None:
-        if self._journal is None:
+        if self._recent is None:
             return None
         return ConsoleSource(
             plugins=self.plugins,
             registry=self.registry,
-            observer=Observer(self._journal, self.settings.recent_calls, stopping),
+            observer=Observer(self.metrics, stopping),
+            recent=self._recent,
             state=self._state,
             scrub=self._scrub,
             hosts=self._gateway.hosts,
-            recent_calls=self.settings.recent_calls,
             stall_seconds=self.settings.stall_seconds,
             started_at=self._started_at,
         )

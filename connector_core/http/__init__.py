@@ -8,6 +8,7 @@ from connector_core.http.console.observer import Observer
 from connector_core.http.face import ConsoleSource, GatewayOptions, HostState, HttpFace
 from connector_core.http.listening import HttpServer
 from connector_core.http.readiness import reasons_not_ready
+from connector_core.http.recent import RecentCalls
 
 __all__ = [
     "ConsoleSource",
@@ -16,6 +17,7 @@ __all__ = [
     "HttpFace",
     "HttpServer",
     "Observer",
+    "RecentCalls",
     "ServedCalls",
     "reasons_not_ready",
 ]

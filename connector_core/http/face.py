@@ -8,6 +8,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from connector_core.http.calls import ServedCalls
 from connector_core.http.console.observer import Observer
+from connector_core.http.recent import RecentCalls
 from connector_core.metrics import Metrics
 from connector_core.plugins import PluginLoadResult
 from connector_core.registry import ConnectorRegistry
@@ -63,11 +64,11 @@ class ConsoleSource:
     Attributes:
         plugins: what became of the plugins.
         registry: what is served.
-        observer: knows of calls that have ended.
+        observer: knows how many calls have ended, and when.
+        recent: the last calls that have ended.
         state: how the host is; it is asked on the loop that serves gRPC.
         scrub: takes secrets out of what a plugin's code said.
         hosts: names that may stand in the `Host` header; addresses may in any case.
-        recent_calls: how many calls are kept of each operation, failed ones apart.
         stall_seconds: from when on a loop counts as late.
         started_at: when the host was started, in seconds since the epoch.
     """
@@ -75,10 +76,10 @@ class ConsoleSource:
     plugins: PluginLoadResult
     registry: ConnectorRegistry
     observer: Observer
+    recent: RecentCalls
     state: Callable[[], HostState]
     scrub: Callable[[str], str]
     hosts: frozenset[str]
-    recent_calls: int
     stall_seconds: float
     started_at: float
 

@@ -88,7 +88,13 @@ class Invoker:
         self._watch.add("serving", asyncio.get_running_loop(), threading.get_ident())
 
     async def invoke(
-        self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
+        self,
+        connector: RegisteredConnector,
+        name: str,
+        arguments: Mapping[str, Any],
+        timeout: float | None = None,
+        *,
+        end: float | None = None,
     ) -> Any:
         """Run one operation and return its answer as `operations.encode_answer` gives it.
 
@@ -97,6 +103,7 @@ class Invoker:
             name: which operation.
             arguments: what is offered to it; the operation takes what it asks for.
             timeout: seconds that the caller waits at the most; the operation's own limit holds besides.
+            end: the moment on the monotonic clock at which the call has to be over, in place of both.
 
         Raises:
             ConnectorError: naming plugin and operation, whatever the plugin raised.
@@ -105,7 +112,8 @@ class Invoker:
             self._refuse_held(connector)
         operation = connector.operation(name)
         place = self._place(connector)
-        end = _end(place, name, timeout)
+        if end is None:
+            end = _end(place, name, timeout)
         if self._trace is None:  # each poll comes by here
             return await self._route(place, operation, arguments, end, None)
         with self._span(place, operation) as span:

@@ -77,6 +77,7 @@ class Polls:
     ) -> None:
         self._invoker = invoker
         self._memory = memory
+        self._at_once = memory.at_once
         self._options = options
         self._limit_of = limit_of
         self._clock = clock
@@ -93,7 +94,7 @@ class Polls:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
         """
         end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
-        job = _job_id(connector, resource_meta, str(arguments.get("output_prefix", "")))
+        job = _job_id(connector, resource_meta, arguments["output_prefix"])
         if connector.min_poll_interval and (recent := self._recent.get(job)) is not None:
             return recent
         while (asking := self._asking.get(job)) is not None:
@@ -105,12 +106,14 @@ class Polls:
         except ConnectorError as error:
             asking.failed(error)
             raise
-        else:
-            asking.answered(resource)
+        except BaseException:
+            asking.give_up()  # the next in line asks
+            raise
         finally:
-            asking.give_up()  # without effect where there is an outcome; else the next in line asks
             del self._asking[job]
-        self._recent.keep(job, resource, connector.min_poll_interval)
+        asking.answered(resource)
+        if connector.min_poll_interval:
+            self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
     async def close(self) -> None:
@@ -131,7 +134,7 @@ class Polls:
     async def _ask(
         self, connector: RegisteredConnector, job: bytes, resource_meta: bytes, arguments: Mapping[str, Any], end: float
     ) -> agent_pb2.Resource:
-        known = await self._look_up(job)
+        known = await self._look_up(job) if self._at_once is None else _known(self._at_once.get(_key(job)))
         if known.record.resource is not None:
             return agent_pb2.Resource.FromString(known.record.resource)
         try:
@@ -169,11 +172,11 @@ class Polls:
     async def _ask_once(
         self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], end: float
     ) -> agent_pb2.Resource:
-        timeout = max(0.001, end - time.monotonic())
         if "get_many" in connector.operations:
+            timeout = max(0.001, end - time.monotonic())
             return await self._batches.get(connector, resource_meta, arguments["connection"], timeout)
         offered = {**arguments, **job_arguments(connector, resource_meta)}
-        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", offered, timeout)
+        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", offered, end=end)
         return answer
 
     async def _learnt(
@@ -225,7 +228,7 @@ class Polls:
         except MemoryUnavailableError as error:
             _log.warning("a job's last phase could not be looked up: %s", error)
             data = None
-        return Known(JobRecord.decode(data), data)
+        return _known(data)
 
     async def _remember(self, job: bytes, known: Known, new: JobRecord) -> JobRecord:
         """Remember `new`, unless another host has come to know the job's end meanwhile; return what is remembered then."""
@@ -242,6 +245,10 @@ class Polls:
         except MemoryUnavailableError as error:
             _log.warning("a job's phase could not be remembered: %s", error)
         return new
+
+
+def _known(data: bytes | None) -> Known:
+    return Known(JobRecord.decode(data), data)
 
 
 def _worth_keeping(resource: agent_pb2.Resource) -> bytes | None:
@@ -280,11 +287,13 @@ def _patience(timeout: float | None, limit: float) -> float:
 
 def _job_id(connector: RegisteredConnector, resource_meta: bytes, output_prefix: str) -> bytes:
     """Tell jobs apart, those too whose connector writes the same resource meta for several tasks, as flytekit's sensor does."""
-    digest = hashlib.sha256(connector.name.encode() + b"\0")
-    digest.update(len(resource_meta).to_bytes(8))
-    digest.update(resource_meta)
-    digest.update(output_prefix.encode())
-    return digest.digest()
+    parts = b"%b\0%b%b%b" % (
+        connector.name.encode(),
+        len(resource_meta).to_bytes(8),
+        resource_meta,
+        output_prefix.encode(),
+    )
+    return hashlib.sha256(parts).digest()
 
 
 def _key(job: bytes) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from connector_core.resource import TERMINAL_PHASES
 
@@ -46,8 +47,7 @@ def _decode(data: bytes) -> JobRecord:
 _decode_short = lru_cache(1024)(_decode)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A record, and the bytes that it was read from: what has been changed since is not written over."""
 
     record: JobRecord

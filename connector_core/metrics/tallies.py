@@ -7,40 +7,72 @@ are counted on the serving loop alone, which needs neither (docs/explanation/per
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily
     from prometheus_client.metrics_core import Metric
 
+_SHORTEST = 1e-5
+_GROWTH = 1.1
+_LONGEST = 1e5
+
+
+def fine_bounds(shown: Sequence[float]) -> list[float]:
+    """Return bounds in seconds that grow by a tenth, so that percentiles are right to five percent, with `shown` among them."""
+    bounds = set(shown)
+    bound = _SHORTEST
+    while bound < _LONGEST:
+        bounds.add(bound)
+        bound *= _GROWTH
+    return sorted(bounds)
+
 
 class Distribution:
     """How often values fell under which bound, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Count a value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
 
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        """Add the samples."""
+    def __iadd__(self, other: Distribution) -> Distribution:
+        """Count what another one of the same bounds has."""
+        self.counts = list(map(add, self.counts, list(other.counts)))
+        self.total += other.total
+        return self
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str], shown: Sequence[float]) -> None:
+        """Add the samples of some of the bounds."""
         from prometheus_client.utils import floatToGoString
 
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
-        family.add_metric(labels, list(zip(names, accumulate(self._counts), strict=True)), self._sum)
+        below = dict(zip(self.bounds, accumulate(self.counts), strict=False))
+        samples = list(zip(map(floatToGoString, shown), map(below.__getitem__, shown), strict=True))
+        family.add_metric(labels, [*samples, ("+Inf", sum(self.counts))], self.total)
+
+
+class TallyKey(NamedTuple):
+    """Which requests are counted together; the names of plugin and connector are empty where there is none."""
+
+    task_type: str
+    operation: str
+    plugin: str = ""
+    connector: str = ""
 
 
 class RequestTally:
-    """What became of the requests of one operation on one task type."""
+    """What became of the requests of one operation on one task type of one connector."""
 
     __slots__ = ("failed", "in_flight", "latency", "succeeded")
 
@@ -59,29 +91,42 @@ class RequestTally:
         else:
             self.failed[code] = self.failed.get(code, 0) + 1
 
+    def __iadd__(self, other: RequestTally) -> RequestTally:
+        """Count what another one has."""
+        self.in_flight += other.in_flight
+        self.succeeded += other.succeeded
+        for code, count in dict(other.failed).items():
+            self.failed[code] = self.failed.get(code, 0) + count
+        self.latency += other.latency
+        return self
+
 
 class Tallies:
-    """All requests of a host, by task type and operation; only names that the host chose may get in.
+    """All requests of a host, by task type, operation and connector; only names that the host chose may get in.
 
     Args:
         prefix: of the metrics' names.
-        latency_bounds: in seconds.
+        latency_bounds: in seconds; those that are shown.
         size_bounds: of inputs, in bytes.
     """
 
     def __init__(self, prefix: str, latency_bounds: Sequence[float], size_bounds: Sequence[float]) -> None:
         self._prefix = prefix
-        self._latency_bounds = latency_bounds
+        self._latency_shown = latency_bounds
+        self._latency_bounds = fine_bounds(latency_bounds)
         self._size_bounds = size_bounds
-        self._requests: dict[tuple[str, str], RequestTally] = {}
+        self._requests: dict[TallyKey, RequestTally] = {}
         self._sizes: dict[str, Distribution] = {}
 
-    def of(self, task_type: str, operation: str) -> RequestTally:
-        """Return the tally of one operation on one task type."""
-        key = (task_type, operation)
+    def of(self, key: TallyKey) -> RequestTally:
+        """Return a tally."""
         if (found := self._requests.get(key)) is None:
             found = self._requests[key] = RequestTally(self._latency_bounds)
         return found
+
+    def items(self) -> Iterable[tuple[TallyKey, RequestTally]]:
+        """Return all there are, for a reader in whatever thread: copying is one step of the interpreter, as each read."""
+        return dict(self._requests).items()
 
     def input_size(self, task_type: str) -> Distribution:
         """Return the sizes of a task type's inputs."""
@@ -94,26 +139,33 @@ class Tallies:
         from prometheus_client.core import GaugeMetricFamily
 
         on_task = ("task_type", "operation")
-        requests = dict(self._requests)  # one step of the interpreter, as each read below
         success = self._counter("requests_success", "Requests answered OK.", on_task)
         failure = self._counter(
             "requests_failure", "Requests that ended with another status, cut ones included.", (*on_task, "error_code")
         )
         latency = self._histogram("request_latency_seconds", "Time from a request's arrival to its answer.", on_task)
         in_flight = GaugeMetricFamily(f"{self._prefix}requests_in_flight", "Requests being worked on.", labels=on_task)
-        for labels, tally in requests.items():
+        for labels, tally in self._by_labels().items():
             success.add_metric(labels, tally.succeeded)
-            for code, count in dict(tally.failed).items():
+            for code, count in tally.failed.items():
                 failure.add_metric((*labels, code), count)
-            tally.latency.add_to(latency, labels)
+            tally.latency.add_to(latency, labels, self._latency_shown)
             in_flight.add_metric(labels, tally.in_flight)
         sizes = self._histogram("input_literal_bytes", "Size of the inputs of create and do.", ("task_type",))
-        _add_sizes(sizes, dict(self._sizes))
+        for task_type, distribution in dict(self._sizes).items():
+            distribution.add_to(sizes, (task_type,), self._size_bounds)
         yield from (success, failure, latency, in_flight, sizes)
 
     def describe(self) -> Iterator[Metric]:
         """Give the names, for those who ask a registry for some of them."""
         return self.collect()
+
+    def _by_labels(self) -> Mapping[tuple[str, str], RequestTally]:
+        """Return what is shown: two connectors may serve two versions of one task type, which is one label."""
+        sums: defaultdict[tuple[str, str], RequestTally] = defaultdict(lambda: RequestTally(self._latency_bounds))
+        for key, tally in self.items():
+            sums[key.task_type, key.operation] += tally
+        return sums
 
     def _counter(self, name: str, documentation: str, labels: Sequence[str]) -> Any:
         from prometheus_client.core import CounterMetricFamily
@@ -124,8 +176,3 @@ class Tallies:
         from prometheus_client.core import HistogramMetricFamily
 
         return HistogramMetricFamily(f"{self._prefix}{name}", documentation, labels=labels)
-
-
-def _add_sizes(family: HistogramMetricFamily, sizes: Mapping[str, Distribution]) -> None:
-    for task_type, distribution in sizes.items():
-        distribution.add_to(family, (task_type,))

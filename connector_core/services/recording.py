@@ -21,7 +21,7 @@ from connector_core.metrics import (
     delete_operation,
     do_operation,
 )
-from connector_core.metrics.tallies import RequestTally
+from connector_core.metrics.tallies import RequestTally, TallyKey
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.status import status_of, where_to_look
 
@@ -37,7 +37,6 @@ _CLOCKS_APART = 0.1
 class CallKind(NamedTuple):
     """What all calls of one operation on one task type of one connector share, made once and looked up by each."""
 
-    connector: RegisteredConnector
     about: Subject
     tally: RequestTally
 
@@ -49,13 +48,22 @@ class Recorder:
         self.metrics = metrics
         self.listeners = listeners
         self._kinds: dict[tuple[RegisteredConnector, str, str], CallKind] = {}
+        self._unknown: dict[str, RequestTally] = {}
 
     def kind(self, connector: RegisteredConnector, task_type: str, operation: str) -> CallKind:
         """Return what calls share that are about this; only names that are registered become metric labels."""
         key = (connector, task_type, operation)
         if (found := self._kinds.get(key)) is None:
-            about = Subject(connector.plugin.name, connector.name, operation, task_type)
-            found = self._kinds[key] = CallKind(connector, about, self.metrics.requests.of(task_type, operation))
+            plugin, name = connector.plugin.name, connector.name
+            tally = self.metrics.requests.of(TallyKey(task_type, operation, plugin, name))
+            about = Subject(plugin, name, operation, task_type)
+            found = self._kinds[key] = CallKind(about, tally)
+        return found
+
+    def unknown(self, task_type: str, operation: str) -> RequestTally:
+        """Return the tally of calls that are about no connector, or of which one does not know yet."""
+        if (found := self._unknown.get(operation)) is None:
+            found = self._unknown[operation] = self.metrics.requests.of(TallyKey(task_type, operation))
         return found
 
 
@@ -79,7 +87,7 @@ class Request:
         self._operation = operation
         self._context = context
         self._task_type = task_type
-        self._tally = tally = recorder.metrics.requests.of(task_type, operation)
+        self._tally = tally = recorder.unknown(task_type, operation)
         tally.in_flight += 1
 
     def find(
@@ -98,7 +106,7 @@ class Request:
         """
         self._execution = execution
         connector = registry.lookup(task_type, version)
-        _connector, about, tally = self._recorder.kind(connector, task_type, self._operation)
+        about, tally = self._recorder.kind(connector, task_type, self._operation)
         self._tally.in_flight -= 1
         tally.in_flight += 1
         self._tally = tally

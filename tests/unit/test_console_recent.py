@@ -2,8 +2,8 @@
 
 import pytest
 
-from connector_core.calls import CallJournal, CallRecord
-from connector_core.http.console.recent import FAILED, OK, Filter, RecentCalls
+from connector_core.calls import CallRecord
+from connector_core.http.recent import FAILED, OK, Filter, RecentCalls
 from tests.support.calls import NOW, call
 
 
@@ -95,23 +95,3 @@ def test_nothing_failed_in_a_call_that_went_well() -> None:
 @pytest.mark.parametrize(("wanted", "is_on"), [(Filter(), False), (Filter(" "), False), (Filter(status=OK), True)])
 def test_a_filter_is_on_when_it_may_leave_something_out(wanted: Filter, is_on: bool) -> None:
     assert wanted.is_on is is_on
-
-
-# The journal
-
-
-def test_the_journal_gives_what_was_noted_once_and_in_order() -> None:
-    journal = CallJournal()
-    calls = [call(at=NOW + number) for number in range(3)]
-    for one in calls:
-        journal.note(one)
-    assert list(journal.take()) == calls
-    assert list(journal.take()) == []
-
-
-def test_a_journal_that_nobody_reads_stays_bounded() -> None:
-    journal = CallJournal(room=2)
-    calls = [call(at=NOW + number) for number in range(5)]
-    for one in calls:
-        journal.note(one)
-    assert list(journal.take()) == calls[3:]

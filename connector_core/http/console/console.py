@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from connector_core.http.calls import CallFailed
 from connector_core.http.console.access import HEADERS, policy, reason_to_refuse_events, reason_to_refuse_page
 from connector_core.http.console.gauges import read_gauges
-from connector_core.http.console.recent import ANY, FAILED, OK, OPERATIONS, Filter
 from connector_core.http.console.view import View, view_of
 from connector_core.http.face import ConsoleSource, HostState, HttpFace
+from connector_core.http.recent import ANY, FAILED, OK, OPERATIONS, Filter
 
 if TYPE_CHECKING:
     from connector_core.http.console.page import Page
@@ -134,7 +134,7 @@ class Console:
             return None
 
     def _calls(self, wanted: Filter) -> str:
-        recent = self._observer.recent
+        recent = self._source.recent
         calls, found = recent.newest(wanted, AT_MOST_SHOWN)
         return self._page.calls(calls, found, len(recent), wanted)
 

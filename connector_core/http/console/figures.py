@@ -1,23 +1,13 @@
 """Figures of the last minutes: how many calls, how many of them failed, and how long they took."""
 
 import math
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from connector_core.calls import CallRecord
-from connector_core.metrics import get_logs_operation
 
 SLOT_SECONDS = 5
 SLOTS = 60
 WINDOW_SECONDS = SLOT_SECONDS * SLOTS
-
-# Durations are counted in buckets that grow by a tenth, so that a percentile is right to five percent.
-_SMALLEST = 1e-5
-_GROWTH = 1.1
-_BOUNDS = [_SMALLEST * _GROWTH**step for step in range(300)]
-"""In seconds, up to some months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,8 @@ class _Slot:
     number: int = -1
     calls: int = 0
     failed: int = 0
-    durations: Counter[int] = field(default_factory=Counter)
+    durations: Counter[float] = field(default_factory=Counter)
+    """How many took about so many seconds."""
 
 
 class Figures:
@@ -72,18 +63,24 @@ class Figures:
     def __init__(self) -> None:
         self._slots = [_Slot() for _ in range(SLOTS)]
 
-    def add(self, record: CallRecord) -> None:
-        """Count a call; following a log lasts as long as the job does, so its time says nothing."""
-        number = int(record.at // SLOT_SECONDS)
+    def add(self, at: float, calls: int, failed: int, durations: Mapping[float, int]) -> None:
+        """Count calls.
+
+        Args:
+            at: when they ended, in seconds since the epoch.
+            calls: how many.
+            failed: how many of these failed.
+            durations: how many of these took about so many seconds.
+        """
+        number = int(at // SLOT_SECONDS)
         slot = self._slots[number % SLOTS]
         if slot.number < number:
             slot = self._slots[number % SLOTS] = _Slot(number)
         elif slot.number > number:  # the clock was set back
             return
-        slot.calls += 1
-        slot.failed += record.code != "OK"
-        if record.operation != get_logs_operation:
-            slot.durations[bisect_left(_BOUNDS, record.seconds)] += 1
+        slot.calls += calls
+        slot.failed += failed
+        slot.durations.update(durations)
 
     def slot(self, number: int) -> _Slot:
         """Return what ended within the seconds of that number."""
@@ -120,11 +117,11 @@ def _together(slots: Collection[_Slot]) -> _Slot:
     return total
 
 
-def _percentile(durations: Counter[int], share: float) -> float | None:
+def _percentile(durations: Counter[float], share: float) -> float | None:
     """Return what this share of the durations stay under, `None` where there are none."""
     left = math.ceil(durations.total() * share)
-    for bucket in sorted(durations):
-        left -= durations[bucket]
+    for seconds in sorted(durations):
+        left -= durations[seconds]
         if left <= 0:
-            return _SMALLEST * math.pow(_GROWTH, bucket - 0.5)
+            return seconds
     return None

@@ -2,12 +2,21 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from connector_core.calls import CallJournal, CallRecord
 from connector_core.http.console.figures import Figures, Window, window_of
-from connector_core.http.console.recent import RecentCalls
-from connector_core.metrics import NO_TASK_TYPE, list_agents_operation, list_connectors_operation
+from connector_core.metrics import (
+    NO_TASK_TYPE,
+    Metrics,
+    get_logs_operation,
+    list_agents_operation,
+    list_connectors_operation,
+)
+from connector_core.metrics.tallies import Distribution, RequestTally, TallyKey
 
 _log = logging.getLogger(__name__)
 
@@ -19,27 +28,39 @@ ConnectorKey = tuple[str, str]
 NO_CONNECTOR: ConnectorKey = ("", "")
 
 
+_LISTS = {list_agents_operation, list_connectors_operation}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a tally had when it was last looked at."""
+
+    succeeded: int
+    failed: int
+    counts: Sequence[int]
+
+
 class Observer:
     """What is known of calls that have ended.
 
+    Calls are counted once, for Prometheus; here is only told apart when they ended, and that once a second.
+
     Args:
-        journal: where they are noted.
-        each: how many calls are kept of each operation, failed ones apart.
+        metrics: what counts them.
         stopping: ends it.
 
     Attributes:
         turns: how often it has looked; what was derived in one turn is out of date in the next.
-        recent: the last calls.
         by_connector: figures of the calls that are about tasks, by connector; `NO_CONNECTOR` has those that found none.
         listed_at: when connectors were last listed, which the engine does every few seconds.
     """
 
-    def __init__(self, journal: CallJournal, each: int, stopping: asyncio.Event) -> None:
-        self._journal = journal
+    def __init__(self, metrics: Metrics, stopping: asyncio.Event) -> None:
+        self._tallies = metrics.requests
         self._stopping = stopping
         self._next_turn = asyncio.Event()
+        self._seen: dict[TallyKey, _Seen] = {}
         self.turns = 0
-        self.recent = RecentCalls(each)
         self.by_connector: defaultdict[ConnectorKey, Figures] = defaultdict(Figures)
         self.listed_at: float | None = None
 
@@ -69,8 +90,9 @@ class Observer:
 
     def look(self) -> None:
         """Take in the calls that have ended since."""
-        for record in self._journal.take():
-            self._take_in(record)
+        now = time.time()
+        for key, tally in self._tallies.items():
+            self._take_in(key, tally, now)
         self.turns += 1
 
     def _wake(self) -> None:
@@ -81,11 +103,32 @@ class Observer:
         """Return the window that ends now, of all calls that are about tasks."""
         return window_of(self.by_connector.values(), now)
 
-    def _take_in(self, record: CallRecord) -> None:
-        """Each poll comes by here, in a process that has other things to do."""
-        self.recent.add(record)
-        if record.task_type != NO_TASK_TYPE:
-            plugin = record.plugin
-            self.by_connector[NO_CONNECTOR if plugin is None else (plugin.name, record.connector)].add(record)
-        elif record.operation in {list_agents_operation, list_connectors_operation} and record.code == "OK":
-            self.listed_at = record.at
+    def _take_in(self, key: TallyKey, tally: RequestTally, now: float) -> None:
+        before = self._seen.get(key)
+        seen = self._seen[key] = _Seen(tally.succeeded, sum(dict(tally.failed).values()), list(tally.latency.counts))
+        succeeded, failed = seen.succeeded, seen.failed
+        if before is not None:
+            succeeded, failed = succeeded - before.succeeded, failed - before.failed
+        if not succeeded + failed:
+            return
+        if key.task_type != NO_TASK_TYPE:
+            durations = {} if key.operation == get_logs_operation else _durations(tally.latency, seen, before)
+            self.by_connector[key.plugin, key.connector].add(now, succeeded + failed, failed, durations)
+        elif succeeded and key.operation in _LISTS:
+            self.listed_at = now
+
+
+def _durations(latency: Distribution, seen: _Seen, before: _Seen | None) -> dict[float, int]:
+    """Return how many calls took about how many seconds; following a log lasts as long as the job, which says nothing."""
+    old = before.counts if before is not None else [0] * len(seen.counts)
+    return {
+        _middle(latency.bounds, place): new - was
+        for place, (new, was) in enumerate(zip(seen.counts, old, strict=True))
+        if new > was
+    }
+
+
+def _middle(bounds: Sequence[float], place: int) -> float:
+    """Return what stands for the values between a bound and the one before it."""
+    lower, upper = bounds[max(place - 1, 0)], bounds[min(place, len(bounds) - 1)]
+    return math.sqrt(lower * upper)

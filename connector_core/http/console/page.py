@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from connector_core.http.console import wording
 from connector_core.http.console.graphs import HEIGHT, WIDTH, failure_graph, latency_graph, rate_graph
-from connector_core.http.console.recent import FAILED, OK, OPERATIONS, Filter, Kept
 from connector_core.http.console.view import View
+from connector_core.http.recent import FAILED, OK, OPERATIONS, Filter, Kept
 from connector_core.metrics import core_version
 
 HERE = Path(__file__).parent

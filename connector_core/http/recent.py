@@ -88,6 +88,8 @@ class RecentCalls:
     Polls of one job that go well are kept as one. What the metadata service answers well is not kept: the engine asks it
     every few seconds.
 
+    Calls are added on the serving loop, each poll among them, and read in the thread that serves HTTP.
+
     Args:
         each: how many of each kind are kept.
     """
@@ -98,7 +100,7 @@ class RecentCalls:
         self._kept: defaultdict[tuple[str, bool], dict[object, Kept]] = defaultdict(dict)
 
     def __len__(self) -> int:
-        return sum(map(len, self._kept.values()))
+        return sum(map(len, self._kept.copy().values()))
 
     def add(self, call: CallRecord) -> None:
         """Keep a call, in place of the oldest of its kind."""
@@ -118,6 +120,7 @@ class RecentCalls:
 
     def newest(self, wanted: Filter, at_most: int) -> tuple[list[Kept], int]:
         """Return calls that a filter takes, the newest first, and how many there are."""
-        found = [[one for one in reversed(kept.values()) if wanted.takes(one.call)] for kept in self._kept.values()]
+        copies = [kept.copy() for kept in self._kept.copy().values()]  # one step of the interpreter each
+        found = [[one for one in reversed(kept.values()) if wanted.takes(one.call)] for kept in copies]
         merged: Iterator[Kept] = heapq.merge(*found, key=lambda one: one.call.at, reverse=True)
         return list(islice(merged, at_most)), sum(map(len, found))
