@@ -87,10 +87,11 @@ class Operation:
 
     def arguments(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Choose what the method asked for, working out what was deferred."""
-        chosen = {name: offered[name] for name in self.wanted if name in offered}
-        for name, value in chosen.items():
-            if isinstance(value, Deferred):
-                chosen[name] = value.work_out()
+        chosen = {}
+        for name in self.wanted:
+            if name in offered:
+                value = offered[name]
+                chosen[name] = value.work_out() if isinstance(value, Deferred) else value
         return chosen
 
 
@@ -205,7 +206,9 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
         phase = _phase_of(phase)
     if isinstance(answer, agent_pb2.Resource):
         return answer  # of a bridge, which has another kind of connector's own conversion
-    encoded = agent_pb2.Resource(phase=phase, message=_valid(answer.message))  # type: ignore[arg-type] # the same numbers
+    encoded = agent_pb2.Resource(phase=phase)  # type: ignore[arg-type] # the same numbers
+    if answer.message:
+        encoded.message = _valid(answer.message)
     if answer.log_links:
         encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
     if answer.outputs is not None:

@@ -15,9 +15,10 @@ def encoded(operation: Operation, answer: Any, arguments: Mapping[str, Any]) -> 
         IllegalAnswerError: it is none, or holds something that cannot be sent. Asking again would only give it again, so
             this is not the transient failure that an exception of plugin code counts as.
     """
-    if operation.name == "get_many" and isinstance(answer, list | tuple):
+    name = operation.name
+    if name == "get_many" and isinstance(answer, list | tuple):
         return [_encoded_alone(one, arguments) for one in answer]
-    return _encoded(operation.name, answer, arguments)
+    return _encoded(name, answer, arguments)
 
 
 def _encoded(name: str, answer: Any, arguments: Mapping[str, Any]) -> Any:

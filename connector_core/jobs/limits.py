@@ -26,10 +26,13 @@ def fit(resource: agent_pb2.Resource, max_bytes: int) -> agent_pb2.Resource:
     A success whose outputs are too large becomes a failure: the engine could not read it, now or later, and would give up
     on the task without a reason.
     """
+    size, room = resource.ByteSize(), max_bytes - AROUND_BYTES
+    if size <= min(room, MAX_TEXT_BYTES // 4):  # nearly all are some bytes
+        return resource
     if len(resource.message) > MAX_TEXT_BYTES // 4:
         resource.message = cut_text(resource.message, MAX_TEXT_BYTES)
-    room = max_bytes - AROUND_BYTES
-    if resource.ByteSize() <= room:
+        size = resource.ByteSize()
+    if size <= room:
         return resource
     resource.ClearField("custom_info")
     del resource.log_links[_MAX_LOG_LINKS:]

@@ -192,8 +192,8 @@ class Request:
         connector = self._connector
         plugin, name = (None, "") if connector is None else (connector.plugin, connector.name)
         is_failed_job = self._failure is not None
-        what = self._operation, self._task_type, plugin, name, self._execution, code, reference, is_failed_job
-        return CallRecord(time(), seconds, *what)
+        about = self._operation, self._task_type, plugin, name, self._execution, code, reference
+        return CallRecord(time(), seconds, *about, is_failed_job)
 
 
 def _write_line(level: int, record: CallRecord, error: Exception | None, details: str) -> None:
