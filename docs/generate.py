@@ -20,6 +20,7 @@ from connector_core.cli.app import _exit_code, app
 from connector_core.http.gateway import derive_routes
 from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
+from connector_core.metrics.tallies import TallyKey
 from connector_core.operations import ARGUMENTS
 from connector_core.secrets import SecretStr
 from connector_core.services.foreign import HTTP_STATUS_CODES
@@ -179,7 +180,7 @@ def metrics() -> str:
 def metric_families() -> list[Any]:
     """Return every metric of a host, with a sample of each series."""
     metrics = Metrics()
-    metrics.requests.of("task_type", "operation").ended("error_code", 0)
+    metrics.requests.of(TallyKey("task_type", "operation")).ended("error_code", 0)
     metrics.requests.input_size("task_type").observe(0)
     for gauge in metrics.gauges:
         gauge.labels(*gauge.label_names)
