@@ -67,8 +67,7 @@ def _refuse_unknown(variables: Iterable[str]) -> None:
             raise SettingsError(f"the environment variable {variable} is no setting{_near(name)}")
 
 
-def _near(name: str) -> str:
-    known = Settings.__struct_fields__
+def _near(name: str, known: tuple[str, ...] = Settings.__struct_fields__) -> str:
     return near(name, known) or f"; there are {', '.join(sorted(known))}"
 
 
@@ -82,6 +81,4 @@ def _explain(mistake: Mistake, flags: Mapping[str, Any], from_file: Mapping[str,
         source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
     if not mistake.known:
         return f"{source}: {mistake.message}"
-    return (
-        f"{source} is no setting{_near(name) if len(mistake.path) == 1 else near(str(mistake.path[-1]), mistake.known)}"
-    )
+    return f"{source} is no setting{_near(str(mistake.path[-1]), mistake.known)}"

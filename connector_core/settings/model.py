@@ -96,9 +96,11 @@ class Settings(Table, frozen=True):
     require: Annotated[Names, "Plugins without which the host refuses to start."] = ()
     allow_plugin: Annotated[Names, "Load only these plugins; all, where none is named."] = ()
     block_plugin: Annotated[Names, "Do not load these plugins."] = ()
-    prefer: Annotated[Preferences, "Which plugin serves a task category that several claim: `CATEGORY=PLUGIN`."] = (
-        msgspec.field(default_factory=dict)
-    )
+    prefer: Annotated[
+        Preferences,
+        "Which plugin serves a task category that several claim, `CATEGORY=PLUGIN`, or keeps the name of a connector that "
+        "several use, `name:NAME=PLUGIN`.",
+    ] = msgspec.field(default_factory=dict)
     deadlines: Annotated[DeadlineSettings, "Deadlines by operation."] = DeadlineSettings()
     permanent_create_failures: Annotated[
         Literal["resource", "status"],

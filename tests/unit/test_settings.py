@@ -81,6 +81,14 @@ def test_tables_of_the_file_and_nested_variables_are_merged(
     assert settings.prefer == {"spark": "one"}
 
 
+def test_a_preference_may_be_about_a_connectors_name(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(empty_folder, "[prefer]\n'spark@0' = 'one'\n'name:My Query @ 1, 2' = 'two'\n")
+    assert load_settings().prefer == {"spark": "one", "name:My Query @ 1, 2": "two"}
+    monkeypatch.setenv("CONNECTOR_HOST__PREFER", "spark@1=one, name:My Query=two")
+    assert load_settings().prefer == {"spark@1": "one", "name:My Query": "two"}
+    assert load_settings({"prefer": ["name:My Query=one"]}).prefer == {"name:My Query": "one"}
+
+
 def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTOR_HOST__PLUGINS__PROCESS__ALLOW", '["/bin/echo"]')
     assert load_settings().plugins == {"process": {"allow": ["/bin/echo"]}}
@@ -93,6 +101,23 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
         ("port = 'x'\n", "'port' in connector-host.toml: Input should be a valid integer"),
         ("[deadlines]\ncreate = -1\n", "'deadlines.create' in connector-host.toml: Input should be greater than 0"),
         ("[deadlines]\ncraete = 1\n", "'deadlines.craete' in connector-host.toml is no setting"),
+        (
+            "[deadlines]\nstart = 1\n",
+            "'deadlines.start' in connector-host.toml is no setting; there are create, delete, do",
+        ),
+        ("[deadlines]\nget = true\n", "'deadlines.get' in connector-host.toml: Input should be a valid number"),
+        ("[deadlines]\nget = 'x'\n", "'deadlines.get' in connector-host.toml: Input should be a valid number"),
+        ("[deadlines]\nget = 0\n", "'deadlines.get' in connector-host.toml: Input should be greater than 0"),
+        ("[deadlines]\nget = inf\n", "'deadlines.get' in connector-host.toml: Input should be a finite number"),
+        (
+            "[limits.'a/b'.deadlines]\nfoo = 1\n",
+            "'limits.a/b.deadlines.foo' in connector-host.toml is no setting; there are create, delete, do, get, get_logs",
+        ),
+        (
+            "[limits.a.deadlines]\nget = true\n",
+            "'limits.a.deadlines.get' in connector-host.toml: Input should be a valid number",
+        ),
+        ("[limits.a.deadlines]\ndo = -1\n", "'limits.a.deadlines.do' in connector-host.toml: Input should be greater"),
         ("port = \n", "is not TOML"),
         ("[prefer]\n'a b' = 'x'\n", "is no task category"),
         (
