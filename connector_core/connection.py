@@ -1,15 +1,15 @@
 """What a caller brings for a connector to reach its backend with, in place of the host's own secrets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from connector_core.secrets import SecretStr
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """A backend's credentials and settings, as engines of the 2.x line send them with a call.
 
     Those of the 1.x line send none, which reads as an empty one. It belongs to the call that brought it: it goes into nothing
@@ -22,6 +22,6 @@ class Connection:
         task_type: the task type that it is meant for, where the caller says so.
     """
 
-    secrets: "Mapping[str, SecretStr]" = field(default_factory=dict)
-    configs: Mapping[str, str] = field(default_factory=dict)
+    secrets: "Mapping[str, SecretStr]" = msgspec.field(default_factory=dict)
+    configs: Mapping[str, str] = msgspec.field(default_factory=dict)
     task_type: str = ""

@@ -6,9 +6,9 @@ a module or object that carries functions marked with `@hookimpl`.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pluggy
 
 from connector_core.connector import ConnectorBase
@@ -20,8 +20,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-@dataclass(frozen=True, slots=True)
-class BridgedPlugin:
+class BridgedPlugin(msgspec.Struct, frozen=True):
     """A plugin of another kind of host that a bridge makes a plugin of this one.
 
     Attributes:
@@ -41,11 +40,10 @@ class BridgedPlugin:
     summary: str = ""
 
 
-@dataclass(slots=True)
-class Adopted:
+class Adopted(msgspec.Struct):
     """What a bridge saw appear while a module was imported; `note` says why there may be nothing to serve of it."""
 
-    connectors: list[ConnectorBase] = field(default_factory=list)
+    connectors: list[ConnectorBase] = msgspec.field(default_factory=list)
     note: str = ""
 
 

@@ -3,11 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
+import msgspec
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
@@ -56,7 +56,7 @@ DEADLINES = {"async": ("create", "get", "get_many", "delete", "get_metrics", "ge
 T = TypeVar("T")
 
 
-class Deferred(NamedTuple, Generic[T]):
+class Deferred(msgspec.Struct, Generic[T], frozen=True):
     """An argument that is worked out where plugin code runs, and only for an operation that asks for it."""
 
     work_out: Callable[[], T]
@@ -76,8 +76,7 @@ class Kind(Enum):
         self.is_stream = is_stream
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One method of one connector, inspected once at registration."""
 
     name: str

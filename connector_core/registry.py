@@ -1,13 +1,14 @@
 """Which connector serves which task category, with what was found out about it at registration."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from reprlib import repr as shown
 from typing import Any
 
+import msgspec
 from flyteidl.admin import agent_pb2
+from msgspec.structs import replace
 
 from connector_core.connector import (
     AsyncConnectorBase,
@@ -27,8 +28,7 @@ from connector_core.resource import ResourceMeta
 from connector_core.task import TaskCategory
 
 
-@dataclass(frozen=True, slots=True)
-class PluginIdentity:
+class PluginIdentity(msgspec.Struct, frozen=True):
     """Where a connector comes from: the plugin's name, and its distribution where it was installed as one.
 
     `bridge` is the name of the plugin that made it one of this host, where it was written for another.
@@ -51,8 +51,7 @@ EMBEDDED = PluginIdentity("embedded")
 """The plugin of connectors that a program registers by itself."""
 
 
-@dataclass(frozen=True, eq=False)
-class RegisteredConnector:
+class RegisteredConnector(msgspec.Struct, frozen=True, eq=False, dict=True):
     """A connector, its plugin, and all that was found out about it when it was registered."""
 
     connector: ConnectorBase
@@ -62,7 +61,7 @@ class RegisteredConnector:
     operations: Mapping[str, Operation]
     metadata_type: type[ResourceMeta] | None
     min_poll_interval: float = 0
-    deadlines: Mapping[str, float] = field(default_factory=dict)
+    deadlines: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     @cached_property
     def is_sync(self) -> bool:

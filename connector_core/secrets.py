@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from connector_core.errors import SecretNotFoundError
@@ -39,17 +38,17 @@ class SecretStr:
         return hash(self._text)
 
 
-@dataclass(frozen=True, slots=True)
 class SecretSource:
     """Where secrets are mounted: environment variables with a prefix, then files in a folder.
 
     The defaults are those of flytekit (`FLYTE_SECRETS_ENV_PREFIX`, `FLYTE_SECRETS_DEFAULT_DIR`), which deployments use.
     """
 
-    env_prefix: str = "_FSEC_"
-    folder: Path = Path("/etc/secrets")
-    _handed_out: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    _brought: dict[str, None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    def __init__(self, env_prefix: str = "_FSEC_", folder: Path = Path("/etc/secrets")) -> None:
+        self.env_prefix = env_prefix
+        self.folder = folder
+        self._handed_out: set[str] = set()
+        self._brought: dict[str, None] = {}
 
     @property
     def handed_out(self) -> frozenset[str]:

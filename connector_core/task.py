@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import msgspec
 from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 
 _ENDS_IN_ATTEMPT = re.compile(r"^(?P<path>.*/)(?P<attempt>\d{1,9})$", re.DOTALL)
@@ -57,8 +57,7 @@ def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str)
     return digest.hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """Which attempt of which task a create is for.
 
     Attributes:

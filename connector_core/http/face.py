@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from google.protobuf.descriptor import ServiceDescriptor
 
 from connector_core.http.calls import ServedCalls
@@ -15,8 +15,7 @@ from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
+class GatewayOptions(msgspec.Struct, frozen=True):
     """What of the protocol is served as JSON, and to whom.
 
     Attributes:
@@ -42,8 +41,7 @@ class GatewayOptions:
         return cls(settings.gateway == "tasks", settings.gateway_tokens(), hosts, settings.max_request_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class HostState:
+class HostState(msgspec.Struct, frozen=True):
     """How the host is, read on the loop that serves gRPC.
 
     Attributes:
@@ -57,8 +55,7 @@ class HostState:
     is_draining: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleSource:
+class ConsoleSource(msgspec.Struct, frozen=True):
     """What the console shows.
 
     Attributes:
@@ -84,8 +81,7 @@ class ConsoleSource:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class HttpFace:
+class HttpFace(msgspec.Struct, frozen=True):
     """All that the HTTP app shows and calls.
 
     Attributes:

@@ -3,9 +3,10 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count, islice
 from typing import NamedTuple
+
+import msgspec
 
 from connector_core.calls import CallRecord
 from connector_core.metrics import (
@@ -32,8 +33,7 @@ OK = "ok"
 FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """Which calls somebody wants to see.
 
     Attributes:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class CallLimits:
+class CallLimits(msgspec.Struct, frozen=True):
     """The limits of one connector.
 
     Attributes:
@@ -18,7 +18,7 @@ class CallLimits:
         in_place: whether its async code runs on the serving loop, since the operator vouches for it.
     """
 
-    deadlines: Mapping[str, float] = field(default_factory=dict)
+    deadlines: Mapping[str, float] = msgspec.field(default_factory=dict)
     workers: int = 10
     queue: int = 1000
     wait: float = math.inf

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from shlex import quote
+
+from msgspec.structs import replace
 
 from connector_core.errors import ConflictError, PluginLoadError
 from connector_core.plugins.outcomes import PluginLoadResult

@@ -3,9 +3,9 @@
 import importlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from importlib_metadata import EntryPoint, distributions, entry_points
 
 from connector_core.errors import ConflictError
@@ -14,8 +14,7 @@ from connector_core.registry import PluginIdentity
 from connector_core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSource:
+class PluginSource(msgspec.Struct, frozen=True):
     """A plugin that could be loaded: who it is, and how to get the object that carries its hooks."""
 
     identity: PluginIdentity

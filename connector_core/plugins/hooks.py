@@ -4,12 +4,13 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import msgspec
 import pluggy
+from msgspec.structs import replace
 
 from connector_core import hookspecs
 from connector_core.connector import ConnectorBase
@@ -38,8 +39,7 @@ class Bridge(NamedTuple):
     hook: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """What came of a plugin's hooks; its identity names the bridge that knows all that it brings."""
 
     identity: PluginIdentity

@@ -3,8 +3,9 @@
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from connector_core.calls import CODE, Subject
 from connector_core.errors import PluginLoadError
@@ -15,13 +16,12 @@ from connector_core.registry import PluginIdentity
 from connector_core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSelection:
+class PluginSelection(msgspec.Struct, frozen=True):
     """Which plugins to load, and with which sections of the settings."""
 
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
     def reason_to_skip(self, plugin: PluginIdentity) -> str | None:
         """Say why the settings keep a plugin out, if they do; who lets in a bridge lets in what it brings, and the reverse."""

@@ -1,20 +1,19 @@
 """What became of every plugin that was found: values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from connector_core.registry import PluginIdentity, RegisteredConnector
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPlugin:
+class FoundPlugin(msgspec.Struct, frozen=True):
     """A plugin that was found, whatever became of it."""
 
     identity: PluginIdentity
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedPlugin(FoundPlugin):
+class LoadedPlugin(FoundPlugin, frozen=True):
     """A plugin that loaded, with the connectors that it brings (there may be none)."""
 
     connectors: tuple[RegisteredConnector, ...]
@@ -22,8 +21,7 @@ class LoadedPlugin(FoundPlugin):
     summary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FailedPlugin(FoundPlugin):
+class FailedPlugin(FoundPlugin, frozen=True):
     """A plugin that did not load: the reason in a sentence, and the traceback for those who mend it."""
 
     reason: str
@@ -31,15 +29,13 @@ class FailedPlugin(FoundPlugin):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedPlugin(FoundPlugin):
+class SkippedPlugin(FoundPlugin, frozen=True):
     """A plugin that the settings keep out."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PluginLoadResult:
+class PluginLoadResult(msgspec.Struct, frozen=True):
     """What became of every plugin that was found."""
 
     loaded: tuple[LoadedPlugin, ...] = ()

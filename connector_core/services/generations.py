@@ -3,9 +3,9 @@
 import importlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from flyteidl.service import agent_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -25,8 +25,7 @@ _log = logging.getLogger(__name__)
 _EXTRA = "the extra v2 is not installed: pip install 'connector-core[v2]'"
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """One of the protocol's services, and who answers its calls."""
 
     descriptor: ServiceDescriptor

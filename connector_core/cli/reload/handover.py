@@ -4,14 +4,14 @@ import asyncio
 import os
 import signal
 import socket
-from dataclasses import dataclass
+
+import msgspec
 
 _VARIABLE = "CONNECTOR_HOST_HANDOVER"
 """For our own child; no setting (those have two underscores)."""
 
 
-@dataclass(frozen=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True):
     """The two, where there is such a parent."""
 
     http: socket.socket | None = None

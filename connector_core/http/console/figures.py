@@ -3,15 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 SLOT_SECONDS = 5
 SLOTS = 60
 WINDOW_SECONDS = SLOT_SECONDS * SLOTS
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """The last `WINDOW_SECONDS`, slot by slot from the oldest, and as a whole.
 
     Attributes:
@@ -46,14 +46,13 @@ class Window:
         return self.total / WINDOW_SECONDS
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     """What ended within a few seconds."""
 
     number: int = -1
     calls: int = 0
     failed: int = 0
-    durations: Counter[float] = field(default_factory=Counter)
+    durations: Counter[float] = msgspec.field(default_factory=Counter)
     """How many took about so many seconds."""
 
 

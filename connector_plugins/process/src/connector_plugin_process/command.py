@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.json_format import MessageToDict
 
@@ -32,8 +32,7 @@ _INHERITED_ENV = ("LANG", "TZ", "TMPDIR")
 _PLACEHOLDER = re.compile(r"\{\{\s*[.$](?:inputs\.(?P<input>\w+)|(?P<prefix>outputPrefix))\s*\}\}", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """What to run: `argv[0]` is the executable; `cwd` is None for a folder of the job's own."""
 
     argv: list[str]

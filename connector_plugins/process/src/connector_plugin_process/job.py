@@ -3,9 +3,10 @@
 import json
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from connector_plugin_process import wrapper
 from connector_plugin_process.wrapper import Kernel, Process
@@ -13,8 +14,7 @@ from connector_plugin_process.wrapper import Kernel, Process
 _STOP_ASKED = "stop-asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """What the wrapper recorded when it began: itself, the owner of the job, and the Unix time."""
 
     pid: int
@@ -30,8 +30,7 @@ class Started:
         return Kernel(self.boot_id, self.pid_namespace)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What the wrapper recorded when nothing was left of the job; `reason` is one of the wrapper's constants."""
 
     reason: str

@@ -2,8 +2,9 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from connector_core import InvalidInputError, LogPage
 from connector_plugin_process.job import Job
@@ -16,8 +17,7 @@ MAX_STREAM_BYTES = 512 * 1024
 _TOKEN = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """How many bytes of stdout and of stderr have been read; as a token `<stdout>-<stderr>`."""
 
     stdout: int = 0
@@ -43,8 +43,7 @@ class Position:
         return f"{self.stdout}-{self.stderr}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     text: str
     end: int
 
