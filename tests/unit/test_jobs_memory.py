@@ -277,7 +277,7 @@ async def test_two_hosts_share_redis(redis: RedisServer) -> None:
         assert added.count(True) == 1
         winner = str(added.index(True)).encode()
         assert [await host.get("a") for host in hosts] == [winner, winner]
-        replaced = await asyncio.gather(*(hosts[number % 2].replace("a", winner, b"2", 60) for number in range(60)))
+        replaced = await asyncio.gather(*(hosts[number % 2].replace("a", winner, b"new", 60) for number in range(60)))
         assert replaced.count(True) == 1
 
 
