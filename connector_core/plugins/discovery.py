@@ -63,9 +63,17 @@ def _origin(identity: PluginIdentity) -> str:
 
 
 def _installed(point: EntryPoint) -> PluginSource:
-    distribution = point.dist
-    name, version = (distribution.name, distribution.version) if distribution else (None, None)
+    name, version = _name_and_version(point.dist) if point.dist else (None, None)
     return PluginSource(PluginIdentity(point.name, name, version), point.value, point.load)
+
+
+def _name_and_version(distribution: Any) -> tuple[str, str]:
+    """Return what the head of its metadata says, without the parser of mails, which reads a README to its end as well."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
+    if "Name" in head and "Version" in head:
+        return head["Name"].strip(), head["Version"].strip()
+    return distribution.name, distribution.version
 
 
 def module_plugin(module: str) -> PluginSource:

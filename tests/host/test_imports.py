@@ -63,7 +63,7 @@ FOR_OTHER_COMMANDS = {
     "connector_core.testing",
 }
 OF_PLUGINS = {"pydantic", "pydantic_core", "flytekit", "flyte", "numpy", "pandas", "pyarrow", "yaml", "requests"}
-FOR_NOBODY = {"typer", "argparse", "wsgiref", "importlib.metadata", "unittest", "xml"}
+FOR_NOBODY = {"typer", "argparse", "wsgiref", "importlib.metadata", "email.message", "unittest", "xml"}
 
 NOT_FOR_GRPC = FOR_HTTP | FOR_THE_PAGE | FOR_A_TERMINAL | FOR_EXTRAS | FOR_OTHER_COMMANDS | OF_PLUGINS | FOR_NOBODY
 

@@ -39,6 +39,29 @@ def test_installed_plugins_are_found_with_distribution_and_version(site: SitePac
     assert plugin.seconds > 0
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "METADATA",
+            "Metadata-Version: 2.1\nName: a-plugin\nVersion: 2.3\nSummary: of\n  Name: folded\n\nName: body\nVersion: 0\n",
+        ),
+        ("METADATA", "Metadata-Version: 2.1\r\nname:  a-plugin\r\nVERSION: 2.3\r\n\r\nVersion: 0\r\n"),
+        ("PKG-INFO", "Metadata-Version: 2.1\nVersion: 2.3\nName: a-plugin\n"),
+    ],
+    ids=["a body like a head", "other spellings", "an egg"],
+)
+def test_name_and_version_are_those_of_the_metadatas_head(site: SitePackages, file: str, text: str) -> None:
+    site.good("one")
+    (folder,) = site.folder.glob("*.dist-info")
+    (folder / "METADATA").unlink()
+    (folder / file).write_bytes(text.encode())
+    if file == "PKG-INFO":
+        folder.rename(folder.with_suffix(".egg-info"))
+    (source,) = site.sources()
+    assert (source.identity.distribution, source.identity.version) == ("a-plugin", "2.3")
+
+
 def test_finding_plugins_imports_nothing(site: SitePackages) -> None:
     site.add("bad", "raise RuntimeError('imported')")
     (source,) = site.sources()
