@@ -174,12 +174,12 @@ def test_todays_command_line_is_understood() -> None:
     ("arguments", "environment", "message"),
     [
         (["--port", "many"], {}, "Invalid value for '--port'"),
-        (["--port", "70000"], {}, "--port: Input should be less than or equal to 65535"),
+        (["--port", "70000"], {}, "--port: must be at most 65535"),
         (["--nonsense"], {}, "No such option"),
         (
             [],
             {"CONNECTOR_HOST__PORT": "x"},
-            "the environment variable CONNECTOR_HOST__PORT: Input should be a valid integer",
+            "the environment variable CONNECTOR_HOST__PORT: must be a whole number",
         ),
         ([], {"CONNECTOR_HOST__PROT": "1"}, "CONNECTOR_HOST__PROT is no setting (did you mean 'port'?)"),
         (["--config", "nowhere.toml"], {}, "the settings file nowhere.toml cannot be read"),

@@ -388,7 +388,7 @@ def test_the_second_generation_can_be_left_out() -> None:
 
 
 def test_a_generation_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="protocols: Input should be 'auto', 'v1' or 'both'"):
+    with pytest.raises(ValueError, match="protocols: must be 'auto', 'v1' or 'both'"):
         read(Settings, {"protocols": "v3"})
 
 

@@ -98,26 +98,26 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
     ("text", "message"),
     [
         ("prot = 1\n", "'prot' in connector-host.toml is no setting (did you mean 'port'?)"),
-        ("port = 'x'\n", "'port' in connector-host.toml: Input should be a valid integer"),
-        ("[deadlines]\ncreate = -1\n", "'deadlines.create' in connector-host.toml: Input should be greater than 0"),
+        ("port = 'x'\n", "'port' in connector-host.toml: must be a whole number"),
+        ("[deadlines]\ncreate = -1\n", "'deadlines.create' in connector-host.toml: must be greater than 0"),
         ("[deadlines]\ncraete = 1\n", "'deadlines.craete' in connector-host.toml is no setting"),
         (
             "[deadlines]\nstart = 1\n",
             "'deadlines.start' in connector-host.toml is no setting; there are create, delete, do",
         ),
-        ("[deadlines]\nget = true\n", "'deadlines.get' in connector-host.toml: Input should be a valid number"),
-        ("[deadlines]\nget = 'x'\n", "'deadlines.get' in connector-host.toml: Input should be a valid number"),
-        ("[deadlines]\nget = 0\n", "'deadlines.get' in connector-host.toml: Input should be greater than 0"),
-        ("[deadlines]\nget = inf\n", "'deadlines.get' in connector-host.toml: Input should be a finite number"),
+        ("[deadlines]\nget = true\n", "'deadlines.get' in connector-host.toml: must be a number"),
+        ("[deadlines]\nget = 'x'\n", "'deadlines.get' in connector-host.toml: must be a number"),
+        ("[deadlines]\nget = 0\n", "'deadlines.get' in connector-host.toml: must be greater than 0"),
+        ("[deadlines]\nget = inf\n", "'deadlines.get' in connector-host.toml: must be finite"),
         (
             "[limits.'a/b'.deadlines]\nfoo = 1\n",
             "'limits.a/b.deadlines.foo' in connector-host.toml is no setting; there are create, delete, do, get, get_logs",
         ),
         (
             "[limits.a.deadlines]\nget = true\n",
-            "'limits.a.deadlines.get' in connector-host.toml: Input should be a valid number",
+            "'limits.a.deadlines.get' in connector-host.toml: must be a number",
         ),
-        ("[limits.a.deadlines]\ndo = -1\n", "'limits.a.deadlines.do' in connector-host.toml: Input should be greater"),
+        ("[limits.a.deadlines]\ndo = -1\n", "'limits.a.deadlines.do' in connector-host.toml: must be greater"),
         ("port = \n", "is not TOML"),
         ("[prefer]\n'a b' = 'x'\n", "is no task category"),
         (
@@ -135,7 +135,7 @@ def test_a_mistake_in_the_file_is_named_with_its_place(empty_folder: Path, text:
 
 def test_a_mistake_in_the_environment_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTOR_HOST__DEADLINES__GET", "soon")
-    with pytest.raises(SettingsError, match="variable CONNECTOR_HOST__DEADLINES__GET: Input should be a valid number"):
+    with pytest.raises(SettingsError, match="variable CONNECTOR_HOST__DEADLINES__GET: must be a number"):
         load_settings()
 
 

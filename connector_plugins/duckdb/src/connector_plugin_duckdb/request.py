@@ -13,7 +13,7 @@ from connector_core.tables import Before, Mistake, Table, TableError, near, read
 
 def _boolean(value: object) -> object:
     if not isinstance(value, bool):
-        raise ValueError("Input should be true or false")  # noqa: TRY004 - the reader of tables knows it
+        raise ValueError("must be true or false")  # noqa: TRY004 - the reader of tables knows it
     return value
 
 
