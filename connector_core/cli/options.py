@@ -27,7 +27,8 @@ def command(name: str, *parameters: Parameter) -> Callable[[Callable[..., int]],
     def declare(function: Callable[..., int]) -> click.Command:
         for parameter in reversed(parameters):
             function = parameter(function)
-        return click.command(name, context_settings=_UNDERSCORES)(function)
+        first, _, _rest = (function.__doc__ or "").partition("\n\n")
+        return click.command(name, short_help=" ".join(first.split()), context_settings=_UNDERSCORES)(function)
 
     return declare
 
