@@ -44,7 +44,9 @@ class SyncConnectorService:
         except ConnectorError:
             await _let_it_send(raw)
             raise
-        inputs = await _inputs(raw, header, self._jobs.limit(connector, do_operation))
+        limit, left = self._jobs.limit(connector, do_operation), request.timeout
+        is_bounded = left is not None and left <= limit  # by the client: gRPC ends the call in time
+        inputs = await _inputs(raw, header, None if is_bounded else limit)
         request.count_input(inputs.ByteSize())
         arguments = create_arguments(header, inputs, Connection())
         resource = await self._jobs.do(connector, arguments, request.timeout)
@@ -64,14 +66,8 @@ async def _header(raw: AsyncIterator[bytes]) -> agent_pb2.CreateRequestHeader:
     return message.header
 
 
-async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHeader, within: float) -> LiteralMap:
-    try:
-        async with asyncio.timeout(within):
-            second = await anext(raw, None)
-    except TimeoutError:
-        raise DeadlineExceededError(
-            f"neither inputs nor the end of the stream came within {within:g} s of the header"
-        ) from None
+async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHeader, within: float | None) -> LiteralMap:
+    second = await (anext(raw, None) if within is None else _next(raw, within))
     if second is not None:
         message = decode(agent_pb2.ExecuteTaskSyncRequest, second)
         if message.WhichOneof("part") != "inputs":
@@ -80,6 +76,16 @@ async def _inputs(raw: AsyncIterator[bytes], header: agent_pb2.CreateRequestHead
     if declared := sorted(header.template.interface.inputs.variables):
         raise InvalidRequestError(f"the stream ends after the header, but the task takes inputs: {', '.join(declared)}")
     return LiteralMap()
+
+
+async def _next(raw: AsyncIterator[bytes], within: float) -> bytes | None:
+    try:
+        async with asyncio.timeout(within):
+            return await anext(raw, None)
+    except TimeoutError:
+        raise DeadlineExceededError(
+            f"neither inputs nor the end of the stream came within {within:g} s of the header"
+        ) from None
 
 
 async def _let_it_send(raw: AsyncIterator[bytes]) -> None:
