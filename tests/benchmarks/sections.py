@@ -119,12 +119,14 @@ TABLES: Mapping[str, Table] = {
     "memory": Table(
         "Resident memory",
         f"With the same plugins, and the connectors that are called; after {starting.CALLS:,} GetTask calls for a thousand "
-        f"jobs, and after another {starting.JOBS:,} each for a job of its own, of which the host remembers the phase.",
+        f"jobs, and after another {starting.JOBS:,} each for a job of its own, of which the host remembers the phase. "
+        "Then its metrics are asked for over HTTP, once.",
         {
             "idle": Metric("idle, MB", short="idle"),
             "first": Metric("after 10,000 calls", "{:.1f}"),
             "calls": Metric("after 40,000 calls", "{:.1f}", "called"),
             "jobs": Metric("after 10,000 jobs more", "{:.1f}"),
+            "scraped": Metric("after a scrape", "{:.1f}"),
         },
         (("idle", "F-typed"), ("calls", "F-typed")),
     ),
