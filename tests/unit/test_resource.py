@@ -3,12 +3,17 @@
 import dataclasses
 import enum
 import json
+import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+from pydantic import BaseModel
 
 from connector_core import LogLink, LogPage, Phase, Resource, ResourceMeta
 from connector_core.errors import InvalidInputError, InvalidResourceMetaError
@@ -141,12 +146,90 @@ def test_garbage_is_refused_with_the_types_name(data: bytes) -> None:
         PlainMeta.decode(data)
 
 
-def test_a_refusal_does_not_repeat_the_value() -> None:
+class Account(BaseModel):
+    name: str
+    limit: int = 1
+
+
+@dataclass
+class OtherMeta(ResourceMeta):
+    """What JSON has no form of its own for."""
+
+    digest: bytes = b""
+    share: float = 0.0
+    account: Account | None = None
+    size: Size = Size.SMALL
+    level: Literal["low", "high"] = "low"
+    waits: timedelta = timedelta()
+    names: set[str] = field(default_factory=set)
+    counts: dict[int, int] = field(default_factory=dict)
+    key: UUID | None = None
+    price: Decimal = Decimal(0)
+    large: int = 0
+    _own: str = ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": b"\xff\x00"},
+        {"share": math.inf},
+        {"account": Account(name="sales")},
+        {"waits": timedelta(days=1, microseconds=1)},
+        {"names": {"a", "b"}},
+        {"counts": {1: 2}},
+        {"key": UUID(int=7)},
+        {"price": Decimal("0.10")},
+        {"large": 10**30},
+        {"_own": "x"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_fields_may_be_what_json_has_no_form_for(change: dict[str, Any]) -> None:
+    assert OtherMeta.decode(OtherMeta(**change).encode()) == OtherMeta(**change)
+
+
+def test_nan_is_a_float_as_pythons_json_has_it() -> None:
+    assert math.isnan(OtherMeta.decode(OtherMeta(share=math.nan).encode()).share)
+
+
+@dataclass
+class Undecidable(ResourceMeta):
+    when: datetime | date | None = None
+
+
+def test_an_annotation_that_nobody_can_read_is_found_when_the_job_is_created() -> None:
+    with pytest.raises(TypeError, match=r"Undecidable cannot be written as JSON and read again: .*date"):
+        Undecidable().encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"digest": "s3cret!"},
+        {"share": "s3cret"},
+        {"account": {"name": "x", "limit": "s3cret"}},
+        {"size": "s3cret"},
+        {"level": "s3cret"},
+        {"waits": "s3cret"},
+        {"key": "s3cret"},
+        {"price": "s3cret"},
+    ],
+    ids=lambda data: next(iter(data)),
+)
+def test_a_refusal_names_the_field_and_does_not_repeat_the_value(data: dict[str, Any]) -> None:
     """A resource meta may hold what is nobody's business, and refusals go into logs."""
     with pytest.raises(InvalidResourceMetaError) as caught:
-        PlainMeta.decode(b'{"job_id": "j", "attempt": "s3cret"}')
+        OtherMeta.decode(json.dumps(data).encode())
+    assert caught.value.field == next(iter(data))
     assert "s3cret" not in str(caught.value)
     assert isinstance(caught.value, InvalidInputError)
+
+
+def test_what_is_no_json_is_refused_without_being_repeated() -> None:
+    with pytest.raises(InvalidResourceMetaError) as caught:
+        PlainMeta.decode(b'{"job_id": s3cret}')
+    assert "s3cret" not in str(caught.value)
 
 
 def test_phases_are_the_protocols_without_the_one_that_reads_as_a_failure() -> None:
