@@ -89,6 +89,8 @@ MetaT = TypeVar("MetaT", bound="ResourceMeta")
 
 _PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key in )?\$\.?(?P<place>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_PLAIN = frozenset({str, int, bool, "str", "int", "bool"})
+_encode = msgspec.json.Encoder().encode
 _INDEX = re.compile(r"\[(?:\.\.\.|(\d+))\]")
 
 
@@ -112,8 +114,9 @@ class ResourceMeta:
         Raises:
             TypeError: a field holds what its annotation does not allow, which `decode` would refuse.
         """
+        own: Any = type(self)  # mypy takes classes of unhashable instances for unhashable
         try:
-            return _write(self)
+            return _write_plain(own, self) if _is_plain(own) else _write(self)
         except (TypeError, ValueError, RecursionError, InvalidResourceMetaError) as error:
             raise TypeError(f"{type(self).__name__} cannot be written as JSON and read again: {error}") from None
 
@@ -128,6 +131,23 @@ class ResourceMeta:
             InvalidResourceMetaError: naming the field that is missing or has a value of another type.
         """
         return _read(cls, data)
+
+
+@cache
+def _is_plain(meta_type: Any) -> bool:
+    """Whether all fields are of types that msgspec and `json` write alike, as those of most are."""
+    return all(field.type in _PLAIN for field in dataclasses.fields(meta_type))
+
+
+def _write_plain(meta_type: Any, meta: ResourceMeta) -> bytes:
+    """Write what `_write` does, in half the time: each create waits for it."""
+    try:
+        data = msgspec.json.format(_encode(meta), indent=0)
+        if data.isascii() and b"\x7f" not in data and _decoder(meta_type)(data) == meta:
+            return data
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return _write(meta)
 
 
 def _write(meta: ResourceMeta) -> bytes:

@@ -39,8 +39,8 @@ def describe_execution(task_execution: TaskExecutionIdentifier) -> str:
     """Name a task execution in one word for logs: `project/domain/execution/node/attempt`; nothing, where it has no name."""
     node = task_execution.node_execution_id
     workflow = node.execution_id
-    parts = (workflow.project, workflow.domain, workflow.name, node.node_id)
-    return "/".join((*parts, str(task_execution.retry_attempt))) if any(parts) else ""
+    name = f"{workflow.project}/{workflow.domain}/{workflow.name}/{node.node_id}"
+    return "" if name == "///" else f"{name}/{task_execution.retry_attempt}"
 
 
 def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str) -> str:
@@ -50,11 +50,9 @@ def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str)
     two uses of one sub-workflow share it. The output prefix tells them apart (it carries the node's path and ends in the
     attempt), so both are part of the key. Most backends take such a key; 32 digits also read as a UUID.
     """
-    digest = hashlib.sha256()
-    for part in (task_execution.SerializeToString(deterministic=True), output_prefix.encode()):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()[:32]
+    execution, prefix = task_execution.SerializeToString(deterministic=True), output_prefix.encode()
+    parts = (len(execution).to_bytes(8, "big"), execution, len(prefix).to_bytes(8, "big"), prefix)
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -63,36 +61,38 @@ class Attempt(msgspec.Struct, frozen=True):
     Attributes:
         key: its idempotency key.
         number: the attempt, from 0.
+        execution: of the request.
+        output_prefix: of the request.
     """
 
     key: str
     number: int
-    _execution: TaskExecutionIdentifier
-    _prefix: str | None
-    _first: int
+    execution: TaskExecutionIdentifier
+    output_prefix: str
 
     @classmethod
     def of(cls, task_execution: TaskExecutionIdentifier, output_prefix: str) -> Self | None:
         """Return the attempt that a request is for; `None` where it says neither execution nor prefix."""
         if not output_prefix and not task_execution.ByteSize():
             return None
-        number = task_execution.retry_attempt
-        match = _ENDS_IN_ATTEMPT.match(output_prefix)
-        first = int(match["attempt"]) - number if match is not None else -1
-        prefix = match["path"] if match is not None and first in _FIRST_ATTEMPTS else None
-        return cls(idempotency_key(task_execution, output_prefix), number, task_execution, prefix, first)
+        key = idempotency_key(task_execution, output_prefix)
+        return cls(key, task_execution.retry_attempt, task_execution, output_prefix)
 
     def earlier_keys(self) -> list[str]:
         """Return the keys of the same task's earlier attempts, the latest first.
 
         They can be told only where the output prefix ends in the attempt's number; else there are none.
         """
-        if self._prefix is None:
+        if self.number == 0:
+            return []
+        match = _ENDS_IN_ATTEMPT.match(self.output_prefix)
+        first = int(match["attempt"]) - self.number if match is not None else -1
+        if match is None or first not in _FIRST_ATTEMPTS:
             return []
         keys = []
         for number in reversed(range(max(0, self.number - _EARLIER_ATTEMPTS), self.number)):
             earlier = TaskExecutionIdentifier()
-            earlier.CopyFrom(self._execution)
+            earlier.CopyFrom(self.execution)
             earlier.retry_attempt = number
-            keys.append(idempotency_key(earlier, f"{self._prefix}{number + self._first}"))
+            keys.append(idempotency_key(earlier, f"{match['path']}{number + first}"))
         return keys

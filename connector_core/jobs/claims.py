@@ -9,9 +9,9 @@ import base64
 import json
 import logging
 import math
+from binascii import b2a_base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from connector_core.errors import MemoryUnavailableError, TransientError
@@ -21,15 +21,14 @@ from connector_core.jobs.memory import Memory
 _log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 0.05
-_JSON = {False: "false", True: "true"}
+_JSON = {False: b"false", True: b"true"}
 
 
 class SupersededError(TransientError):
     """A later attempt of the same task has begun, so that nobody wants this one's job any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """What is remembered of an attempt: claimed by whom; when done, its resource meta and what was made of that.
 
     A doomed one is being deleted, or gone when it has no resource meta any more.
@@ -42,8 +41,8 @@ class _Record:
 
     def encode(self) -> bytes:
         """Write JSON, by hand: there is nothing in it to escape, and each create writes three of these."""
-        meta = "null" if self.resource_meta is None else f'"{base64.b64encode(self.resource_meta).decode()}"'
-        return f'["{self.owner}", {meta}, {_JSON[self.is_answered]}, {_JSON[self.is_doomed]}]'.encode()
+        meta = b"null" if self.resource_meta is None else b'"%b"' % b2a_base64(self.resource_meta, newline=False)
+        return b'["%b", %b, %b, %b]' % (self.owner.encode(), meta, _JSON[self.is_answered], _JSON[self.is_doomed])
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -70,26 +69,24 @@ class Claims:
     def __init__(self, memory: Memory, owner: str, seconds: float) -> None:
         self._memory = memory
         self._alone = None if memory.is_shared else memory.at_once
-        self._owner = owner
+        self._owner = owner if self._alone is None else ""  # in a memory of its own there is no other
         self._seconds = seconds
-        self._claim = _Record(owner).encode()
+        self._claim = _Record(self._owner).encode()
 
     def is_new(self, attempt: str) -> bool:
         """Whether nothing is known of an attempt, and nobody can come to know of it before its create has to wait."""
         alone = self._alone
-        return alone is not None and alone.get(_key(attempt)) is None and alone.get(_later(attempt)) is None
+        return alone is not None and alone.get(attempt) is None and alone.get(_later(attempt)) is None
 
     def claim_at_once(self, attempt: str) -> None:
         """Claim an attempt that is new, before others have a turn; until its create ends, as it does if the memory lives."""
         if self._alone is not None:
-            self._alone.add(_key(attempt), self._claim, math.inf)
+            self._alone.add(attempt, self._claim, math.inf)
 
     def answer_at_once(self, attempt: str, resource_meta: bytes) -> None:
         """Remember what was created for an attempt that is new, and that the answer goes out before others have a turn."""
         if self._alone is not None:
-            self._alone.put(
-                _key(attempt), _Record(self._owner, resource_meta, is_answered=True).encode(), self._seconds
-            )
+            self._alone.put(attempt, _Record(self._owner, resource_meta, is_answered=True).encode(), self._seconds)
 
     async def claim(self, attempt: str, lease: float) -> Done | None:
         """Become the one who creates, for so long; or return what somebody else has created, once he has.
@@ -97,8 +94,8 @@ class Claims:
         Raises:
             TransientError: this attempt is over, or the memory cannot be reached.
         """
-        while not await self._memory.add(_key(attempt), self._claim, lease):
-            if (data := await self._memory.get(_key(attempt))) is None:
+        while not await self._memory.add(attempt, self._claim, lease):
+            if (data := await self._memory.get(attempt)) is None:
                 continue
             record = _Record.decode(data)
             if record.resource_meta is not None:
@@ -110,7 +107,7 @@ class Claims:
             if await self._memory.get(_later(attempt)) is not None:
                 raise SupersededError("a later attempt of this task has begun, and this one is given up")
             if self._is_free(record):
-                if await self._memory.replace(_key(attempt), data, self._claim, lease):
+                if await self._memory.replace(attempt, data, self._claim, lease):
                     return None
                 continue
             await asyncio.sleep(_LOOK_AGAIN)
@@ -142,7 +139,7 @@ class Claims:
     async def _renew(self, attempt: str, lease: float) -> None:
         while True:
             try:
-                if not await self._memory.replace(_key(attempt), self._claim, self._claim, lease):
+                if not await self._memory.replace(attempt, self._claim, self._claim, lease):
                     return
             except MemoryUnavailableError as error:
                 _log.warning("a claim could not be renewed: %s", error)
@@ -151,8 +148,8 @@ class Claims:
     async def let_go(self, attempt: str) -> None:
         """Give a claim back: the create has failed, and may be begun anew."""
         try:
-            if await self._memory.get(_key(attempt)) == self._claim:
-                await self._memory.remove(_key(attempt))
+            if await self._memory.get(attempt) == self._claim:
+                await self._memory.remove(attempt)
         except MemoryUnavailableError as error:
             _log.warning("a claim could not be given back, and lapses by itself: %s", error)
 
@@ -165,15 +162,15 @@ class Claims:
         Raises:
             TransientError: it is still under way.
         """
-        data, key = _Record(self._owner, resource_meta).encode(), _key(attempt)
+        data = _Record(self._owner, resource_meta).encode()
         found = None
         try:
             while found is None:
-                if await self._memory.replace(key, self._claim, data, self._seconds):
+                if await self._memory.replace(attempt, self._claim, data, self._seconds):
                     return Done(resource_meta, data)
-                if await self._memory.add(key, data, self._seconds):
+                if await self._memory.add(attempt, data, self._seconds):
                     return Done(resource_meta, data)
-                found = await self._memory.get(key)
+                found = await self._memory.get(attempt)
         except MemoryUnavailableError as error:
             # The job runs. To refuse the answer now would lose it.
             _log.warning("a job was created that will not be known again when its create is repeated: %s", error)
@@ -197,7 +194,7 @@ class Claims:
         answered = _Record(self._owner, done.resource_meta, is_answered=True).encode()
         data = done.data
         while not await self._written(attempt, data, answered):
-            data = await self._memory.get(_key(attempt))
+            data = await self._memory.get(attempt)
             record = _Record.decode(data or self._claim)
             if record.is_doomed or record.resource_meta not in {None, done.resource_meta}:
                 raise TransientError(
@@ -208,8 +205,8 @@ class Claims:
 
     async def _written(self, attempt: str, data: bytes | None, new: bytes) -> bool:
         if data is None:
-            return await self._memory.add(_key(attempt), new, self._seconds)
-        return await self._memory.replace(_key(attempt), data, new, self._seconds)
+            return await self._memory.add(attempt, new, self._seconds)
+        return await self._memory.replace(attempt, data, new, self._seconds)
 
     async def later_job(self, attempt: str) -> bytes | None:
         """Return the job of the later attempt that has asked for this one's end: empty where it has none."""
@@ -223,33 +220,34 @@ class Claims:
             later: the job of the later attempt that has begun (empty where it has none), for whoever still has this one
                 under way; a job that both attempts share is no orphan.
         """
-        data = await self._memory.get(_key(attempt))
+        data = await self._memory.get(attempt)
         if data is not None and later is not None and _Record.decode(data).resource_meta is None:
             await self._memory.put(_later(attempt), later, self._seconds)
-            data = await self._memory.get(_key(attempt))  # it may have ended just now
+            data = await self._memory.get(attempt)  # it may have ended just now
         if data is None:
             return None
         record = _Record.decode(data)
         if record.resource_meta is None or record.is_answered:
             return None
         if record.resource_meta == later:
-            await self._memory.remove(_key(attempt))
+            await self._memory.remove(attempt)
             return None
         if record.is_doomed and record.owner == self._owner:
             return None  # it is being deleted
-        doomed = replace(record, owner=self._owner, is_doomed=True).encode()
-        if not await self._memory.replace(_key(attempt), data, doomed, self._seconds):
+        doomed = record._replace(owner=self._owner, is_doomed=True).encode()
+        if not await self._memory.replace(attempt, data, doomed, self._seconds):
             return None  # it is being answered, or deleted by somebody else
         return record.resource_meta
 
     async def gone(self, attempt: str) -> None:
         """Remember that a doomed job is gone: who is about to answer it must not take it for forgotten."""
-        await self._memory.put(_key(attempt), _Record(self._owner, is_doomed=True).encode(), self._seconds)
+        await self._memory.put(attempt, _Record(self._owner, is_doomed=True).encode(), self._seconds)
 
 
-def _key(attempt: str) -> str:
-    return f"create/{attempt}"
+def name_of(connector: str, key: str) -> str:
+    """Name an attempt at a connector: that is what its record is kept under."""
+    return f"create/{connector}/{key}"
 
 
 def _later(attempt: str) -> str:
-    return f"later/{attempt}"
+    return f"later{attempt.removeprefix('create')}"

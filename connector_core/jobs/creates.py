@@ -25,7 +25,7 @@ from connector_core.errors import (
 from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
 from connector_core.jobs.arguments import job_arguments
-from connector_core.jobs.claims import Claims, Done, SupersededError
+from connector_core.jobs.claims import Claims, Done, SupersededError, name_of
 from connector_core.jobs.eager import begin, is_over
 from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
@@ -86,9 +86,9 @@ class Creates:
         self._limit_of = limit_of
         self.promises = Promises(memory, options.remember_seconds, limit_of=limit_of)
         self._claims = Claims(memory, owner, options.remember_seconds)
-        self._running: dict[str, asyncio.Future[_Outcome]] = {}
+        self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._ageing: dict[str, asyncio.TimerHandle] = {}
-        self._background: set[asyncio.Future[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     async def create(
         self,
@@ -106,35 +106,40 @@ class Creates:
         """
         if attempt is None:
             return await self._invoke(connector, arguments, timeout)
-        name = _name(connector, attempt.key)
-        running = self._running.get(name) or self._begin(connector, arguments, attempt, name)
-        if not running.done():
+        name = name_of(connector.name, attempt.key)
+        running: _Outcome | asyncio.Task[_Outcome] | None = self._running.get(name)
+        if running is None:
+            running = self._begin(connector, arguments, attempt, name)
+        if isinstance(running, asyncio.Task):
             if not await self._is_over(connector, running, patience(connector, timeout)):
                 return await self._promise(connector, attempt, running)
             await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
-        if running.cancelled():
-            raise TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
-        outcome = running.result()
+            outcome = _outcome(connector, running)
+        else:
+            outcome = running
         if outcome.done is not None:
             await self._answer(name, outcome.done, outcome.is_new)
         return outcome.created
 
     def _begin(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
-    ) -> "asyncio.Future[_Outcome]":
-        running = begin(self._create_once(connector, arguments, attempt, name))
-        if not running.done():
+    ) -> "_Outcome | asyncio.Task[_Outcome]":
+        try:
+            running = begin(self._create_once(connector, arguments, attempt, name))
+        except asyncio.CancelledError:
+            raise _cancelled(connector) from None
+        if isinstance(running, asyncio.Task):
             self._claims.claim_at_once(name)
             self._running[name] = running
             running.add_done_callback(partial(self._ended, name))
         return running
 
-    def _ended(self, name: str, running: "asyncio.Future[_Outcome]") -> None:
+    def _ended(self, name: str, running: asyncio.Task[_Outcome]) -> None:
         del self._running[name]
         _retrieve(running)
 
     async def _is_over(
-        self, connector: RegisteredConnector, running: "asyncio.Future[_Outcome]", timeout: float | None
+        self, connector: RegisteredConnector, running: asyncio.Task[_Outcome], timeout: float | None
     ) -> bool:
         """Wait for a create that goes on if its caller goes."""
         try:
@@ -144,7 +149,7 @@ class Creates:
                 running.add_done_callback(partial(_log_unheard, connector))
 
     async def _promise(
-        self, connector: RegisteredConnector, attempt: Attempt, running: "asyncio.Future[_Outcome]"
+        self, connector: RegisteredConnector, attempt: Attempt, running: asyncio.Task[_Outcome]
     ) -> Created:
         """Answer before a create is over.
 
@@ -175,7 +180,7 @@ class Creates:
             timer.cancel()
         self._ageing.clear()
 
-    def _under_way(self) -> set[asyncio.Future[Any]]:
+    def _under_way(self) -> set[asyncio.Task[Any]]:
         return {*self._running.values(), *self._background}
 
     async def _create_once(
@@ -301,7 +306,7 @@ class Creates:
         """
         later = created.resource_meta if created is not None else b""
         for key in earlier:
-            await self._delete_orphan(connector, _name(connector, key), connection, later)
+            await self._delete_orphan(connector, name_of(connector.name, key), connection, later)
 
     def _aged(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
         self._ageing.pop(name, None)
@@ -344,22 +349,28 @@ class Creates:
         task.add_done_callback(_log_failure)
 
 
+def _outcome(connector: RegisteredConnector, running: asyncio.Task[_Outcome]) -> _Outcome:
+    if running.cancelled():
+        raise _cancelled(connector)
+    return running.result()
+
+
+def _cancelled(connector: RegisteredConnector) -> TransientError:
+    return TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
+
+
 def _lease(limit: float) -> float:
     """Return for how long a claim holds: beyond the longest create, and not much longer when its host has died."""
     return limit * 7 / 6 + 0.2
 
 
-def _name(connector: RegisteredConnector, attempt_key: str) -> str:
-    return f"{connector.name}/{attempt_key}"
-
-
-def _retrieve(task: "asyncio.Future[Any]") -> None:
+def _retrieve(task: asyncio.Task[Any]) -> None:
     """Look at the error of a task that nobody may wait for, and log one that is the host's own."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConnectorError):
         _log.error("a task of the host failed", exc_info=error)
 
 
-def _log_unheard(connector: RegisteredConnector, task: "asyncio.Future[Any]") -> None:
+def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> None:
     """Log why a create failed whose caller had gone."""
     if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
         _log.log(

@@ -11,24 +11,24 @@ T = TypeVar("T")
 
 if sys.version_info >= (3, 12):
 
-    def begin(work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
-        """Run a coroutine up to its first wait, and have a task go on with it from there.
+    def begin(work: Coroutine[Any, Any, T]) -> "T | asyncio.Task[T]":
+        """Run a coroutine up to its first wait; return what it came to, or the task that goes on with it.
 
-        It runs as that task from its first step on, for all that it can see. What does not wait is done when this returns, and
-        has taken no turn of the loop.
+        It runs as that task from its first step on, for all that it can see, and takes no turn of the loop if it does not wait.
         """
-        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        return task.result() if task.done() else task
 
 else:
     from asyncio.tasks import _enter_task, _leave_task  # documented, for tasks of other makes than asyncio's
 
-    def begin(work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
-        """Run a coroutine up to its first wait, and have a task go on with it from there.
+    def begin(work: Coroutine[Any, Any, T]) -> "T | asyncio.Task[T]":
+        """Run a coroutine up to its first wait; return what it came to, or the task that goes on with it.
 
-        It runs as that task from its first step on, for all that it can see. What does not wait is done when this returns, and
-        has taken no turn of the loop.
+        It runs as that task from its first step on, for all that it can see, and takes no turn of the loop if it does not wait.
         """
-        loop, caller = asyncio.get_running_loop(), asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        caller = asyncio.current_task(loop)
         context, begun = contextvars.copy_context(), _Begun(work)
         task = asyncio.Task(begun, loop=loop, context=context)  # whose own first step is the loop's next turn
         if caller is not None:
@@ -36,9 +36,13 @@ else:
         _enter_task(loop, task)
         try:
             begun.wait_for(context.run(work.send, None))
-        except BaseException as ended:  # noqa: BLE001 - whatever it is, it goes to whoever waits
+        except StopIteration as ended:
             begun.is_over = True
-            return _over(loop.create_future(), ended)
+            answer: T = ended.value
+            return answer
+        except BaseException:
+            begun.is_over = True
+            raise
         finally:
             _leave_task(loop, task)
             if caller is not None:
@@ -46,7 +50,7 @@ else:
         return task
 
 
-async def is_over(running: "asyncio.Future[Any]", timeout: float | None) -> bool:
+async def is_over(running: "asyncio.Task[Any]", timeout: float | None) -> bool:
     """Wait, for so many seconds, until something is over that goes on if its waiter goes; return whether it is."""
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
@@ -65,16 +69,6 @@ async def is_over(running: "asyncio.Future[Any]", timeout: float | None) -> bool
 def _wake(woken: "asyncio.Future[None]", _ended: object = None) -> None:
     if not woken.done():
         woken.set_result(None)
-
-
-def _over(outcome: "asyncio.Future[T]", ended: BaseException) -> "asyncio.Future[T]":
-    if isinstance(ended, StopIteration):
-        outcome.set_result(ended.value)
-    elif isinstance(ended, asyncio.CancelledError):
-        outcome.cancel()
-    else:
-        outcome.set_exception(ended)
-    return outcome
 
 
 class _Begun(Coroutine[Any, Any, Any]):

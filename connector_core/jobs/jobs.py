@@ -54,7 +54,8 @@ class Jobs:
             ConnectorError: it failed, and trying again may help.
         """
         created = await self._creates.create(connector, arguments, attempt, timeout)
-        return Created(self._signer.sign(connector.name, created.resource_meta), created.failure)
+        signed = self._signer.sign(connector.name, created.resource_meta)
+        return created if signed is created.resource_meta else Created(signed, created.failure)
 
     async def get(
         self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None

@@ -1,11 +1,15 @@
 """A memory in this process: nothing survives a restart, and each replica has its own."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 _AROUND_ENTRY = 300
 """Bytes that Python keeps around a key and a value, roughly."""
+
+_LOOK_EVERY = 1.0
+"""Seconds between looks for what is over: each touches entries that nothing else has touched for long."""
 
 
 class Entries:
@@ -18,6 +22,7 @@ class Entries:
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
         self._size = self._room = size
         self._clock = clock
+        self._looked_at = -math.inf
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def get(self, key: str) -> bytes | None:
@@ -32,14 +37,19 @@ class Entries:
 
     def put(self, key: str, value: bytes, seconds: float) -> None:
         """Keep a value for so long; one that is larger than the whole store is not kept."""
-        entries, now, takes = self._entries, self._clock(), len(value) + _AROUND_ENTRY
+        now, takes = self._clock(), len(value) + _AROUND_ENTRY
         self.remove(key)
         if takes > self._size:
             return
-        entries[key] = (value, now + seconds)
+        self._entries[key] = (value, now + seconds)
         self._room -= takes
-        while entries:
-            oldest, (_, ends) = next(iter(entries.items()))
+        if self._room < 0 or now - self._looked_at > _LOOK_EVERY:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        self._looked_at = now
+        while self._entries:
+            oldest, (_, ends) = next(iter(self._entries.items()))
             if self._room >= 0 and ends > now:
                 return
             self.remove(oldest)

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from flyteidl.admin import agent_pb2
-from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from connector_core.connection import Connection
@@ -16,25 +15,26 @@ from connector_core.task import Attempt
 
 
 def create_arguments(
-    request: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader, inputs: LiteralMap, connection: Connection
+    request: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader,
+    inputs: LiteralMap,
+    connection: Connection,
+    idempotency_key: str | Deferred[str],
 ) -> dict[str, Any]:
     """Return what `create` and `do` are offered."""
-    execution = request.task_execution_metadata.task_execution_id
     return {
         "task_template": request.template,
         "inputs": Deferred(partial(to_python_map, inputs)),
         "literals": inputs,
         "output_prefix": request.output_prefix,
         "task_execution_metadata": request.task_execution_metadata,
-        "idempotency_key": Deferred(partial(_idempotency_key, execution, request.output_prefix)),
+        "idempotency_key": idempotency_key,
         "connection": connection,
     }
 
 
-def _idempotency_key(execution: TaskExecutionIdentifier, output_prefix: str) -> str:
-    """Return the attempt's key; a key of its own for a request that does not say which task it is for."""
-    attempt = Attempt.of(execution, output_prefix)
-    return uuid.uuid4().hex if attempt is None else attempt.key
+def key_of(attempt: Attempt | None) -> str:
+    """Return an attempt's idempotency key; a key of its own for a request that does not say which task it is for."""
+    return attempt.key if attempt is not None else uuid.uuid4().hex
 
 
 def get_arguments(request: agent_pb2.GetTaskRequest, connection: Connection) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from connector_core.metrics import (
     get_operation,
 )
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services.arguments import create_arguments, get_arguments, logs_arguments, metrics_arguments
-from connector_core.services.decoding import category_of, find_by_template
+from connector_core.services.arguments import create_arguments, get_arguments, key_of, logs_arguments, metrics_arguments
+from connector_core.services.decoding import category_of, find_by_template, size_of_inputs
 from connector_core.services.dialects import Dialect
 from connector_core.services.recording import Recorder, Request, record_connector_metrics, record_connector_stream
 from connector_core.services.v1 import V1
@@ -45,10 +45,11 @@ class AsyncConnectorService:
     async def CreateTask(self, raw: bytes, request: Request) -> bytes:
         """Start a job and return its resource meta."""
         message, connection = self._dialect.read_create(raw)
-        connector = find_by_template(self._registry, message, request)
-        request.count_input(message.inputs.ByteSize())
-        arguments = create_arguments(message, message.inputs, connection)
-        attempt = Attempt.of(message.task_execution_metadata.task_execution_id, message.output_prefix)
+        execution, inputs = message.task_execution_metadata.task_execution_id, message.inputs
+        connector = find_by_template(self._registry, message.template, execution, request)
+        request.count_input(size_of_inputs(raw, inputs))
+        attempt = Attempt.of(execution, message.output_prefix)
+        arguments = create_arguments(message, inputs, connection, key_of(attempt))
         created = await self._jobs.create(connector, arguments, attempt, request.timeout)
         if created.failure is not None:
             request.answered_failure(created.failure)

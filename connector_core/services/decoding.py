@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from flyteidl.admin import agent_pb2
+from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +17,9 @@ from connector_core.services.recording import Request
 from connector_core.task import describe_execution
 
 M = TypeVar("M", bound=Message)
+
+_INPUTS = bytes([agent_pb2.CreateTaskRequest.INPUTS_FIELD_NUMBER << 3 | 2])
+_LONGEST_LENGTH = 6
 
 
 def decode(message_type: type[M], raw: bytes) -> M:
@@ -45,21 +51,32 @@ def category_of(request: object) -> tuple[str, int]:
 
 
 def find_by_template(
-    registry: ConnectorRegistry,
-    message: agent_pb2.CreateTaskRequest | agent_pb2.CreateRequestHeader,
-    request: Request,
+    registry: ConnectorRegistry, template: TaskTemplate, execution: TaskExecutionIdentifier, request: Request
 ) -> RegisteredConnector:
-    """Return what serves the task type of a message's template.
+    """Return what serves a template's task type.
 
     Raises:
         InvalidRequestError: there is no template, or it has no type.
         NotRegisteredError: nothing serves it.
     """
-    template = message.template
-    if not template.type:
+    if not (name := template.type):
         raise InvalidRequestError("the request has no task type: fill template.type")
-    execution = describe_execution(message.task_execution_metadata.task_execution_id)
-    return request.find(registry, template.type, template.task_type_version, execution)
+    return request.find(registry, name, template.task_type_version, describe_execution(execution))
+
+
+def size_of_inputs(raw: bytes, inputs: LiteralMap) -> int:
+    """Return how many bytes a create's inputs take, without writing them to see.
+
+    They are a request's first field, whose length is there to be read; what wrote the fields in another order is asked.
+    """
+    if raw[:1] != _INPUTS:
+        return inputs.ByteSize()
+    size = 0
+    for place, byte in enumerate(raw[1:_LONGEST_LENGTH]):
+        size |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            break
+    return size
 
 
 def moment(timestamp: Timestamp) -> datetime:

@@ -11,11 +11,13 @@ from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
 from connector_core.metrics import do_operation
+from connector_core.operations import Deferred
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services.arguments import create_arguments
+from connector_core.services.arguments import create_arguments, key_of
 from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.recording import Recorder, Request, record_connector_stream
 from connector_core.services.v1 import V1
+from connector_core.task import Attempt
 
 _SENDING_SECONDS = 1.0
 _SENDING_MESSAGES = 4
@@ -39,7 +41,8 @@ class SyncConnectorService:
         """
         try:
             header = await _header(raw)
-            connector = find_by_template(self._registry, header, request)
+            execution = header.task_execution_metadata.task_execution_id
+            connector = find_by_template(self._registry, header.template, execution, request)
             _refuse_async(connector)
         except ConnectorError:
             await _let_it_send(raw)
@@ -48,7 +51,8 @@ class SyncConnectorService:
         is_bounded = left is not None and left <= limit  # by the client: gRPC ends the call in time
         inputs = await _inputs(raw, header, None if is_bounded else limit)
         request.count_input(inputs.ByteSize())
-        arguments = create_arguments(header, inputs, Connection())
+        key = Deferred(lambda: key_of(Attempt.of(execution, header.output_prefix)))
+        arguments = create_arguments(header, inputs, Connection(), key)
         resource = await self._jobs.do(connector, arguments, request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(resource))
         raw_answer = agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()

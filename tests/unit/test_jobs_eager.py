@@ -1,13 +1,16 @@
 """What is begun at once is done at once if it waits for nothing, and is a task like any other if it does."""
 
 import asyncio
-from collections.abc import Awaitable, Generator
+import contextlib
+from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from connector_core.jobs.eager import begin
+from connector_core.jobs.eager import begin, is_over
+
+T = TypeVar("T")
 
 NOTE: ContextVar[str] = ContextVar("note", default="the caller's")
 
@@ -24,25 +27,34 @@ async def cancel() -> None:
     raise asyncio.CancelledError
 
 
+def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Begin what has to wait."""
+    running = begin(work)
+    assert isinstance(running, asyncio.Task)
+    return running
+
+
 async def test_what_waits_for_nothing_is_done_without_a_turn_of_the_loop() -> None:
     turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
-    assert begin(answer()).result() == "done"
+    assert begin(answer()) == "done"
     assert turns == []
 
 
 async def test_what_fails_without_waiting_has_failed() -> None:
     with pytest.raises(LookupError, match="no"):
-        begin(fail()).result()
+        begin(fail())
 
 
 async def test_what_is_cancelled_without_waiting_is_cancelled() -> None:
-    assert begin(cancel()).cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        begin(cancel())
 
 
 async def test_nothing_is_left_of_what_did_not_wait() -> None:
     for work in (answer, fail, cancel):
-        await asyncio.wait([begin(work())])
+        with contextlib.suppress(LookupError, asyncio.CancelledError):
+            begin(work())
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -55,7 +67,7 @@ async def test_what_waits_goes_on_with_what_it_has_waited_for() -> None:
         await asyncio.sleep(0)
         return first
 
-    running = begin(work())
+    running = begun(work())
     assert not running.done()
     gate.set_result("open")
     assert await running == "open"
@@ -67,7 +79,7 @@ async def test_what_fails_after_a_wait_has_failed() -> None:
         await fail()
 
     with pytest.raises(LookupError):
-        await begin(work())
+        await begun(work())
 
 
 async def test_what_it_waits_for_may_fail() -> None:
@@ -79,7 +91,7 @@ async def test_what_it_waits_for_may_fail() -> None:
         except LookupError as error:
             return f"caught {error.args[0]}"
 
-    running = begin(work())
+    running = begun(work())
     gate.set_exception(LookupError("it"))
     assert await running == "caught it"
 
@@ -91,7 +103,7 @@ async def test_it_is_one_task_from_its_first_step_on_and_its_caller_is_itself_ag
         return [*seen, asyncio.current_task()]
 
     caller = asyncio.current_task()
-    running = begin(work())
+    running = begun(work())
     assert asyncio.current_task() is caller
     assert await running == [running, running]
 
@@ -101,7 +113,7 @@ async def test_its_first_step_is_a_tasks_where_nothing_waits_either() -> None:
         return asyncio.current_task()
 
     caller = asyncio.current_task()
-    assert begin(work()).result() not in (None, caller)
+    assert begin(work()) not in (None, caller)
     assert asyncio.current_task() is caller
 
 
@@ -114,7 +126,7 @@ async def test_a_time_limit_that_begins_before_the_first_wait_holds_after_it() -
             return "too late"
         return "in time"
 
-    assert await begin(work()) == "too late"
+    assert await begun(work()) == "too late"
 
 
 async def test_tasks_that_belong_together_may_be_begun_before_the_first_wait() -> None:
@@ -123,7 +135,7 @@ async def test_tasks_that_belong_together_may_be_begun_before_the_first_wait() -
             tasks = [group.create_task(asyncio.sleep(0, number)) for number in (1, 2)]
         return sum(task.result() for task in tasks)
 
-    assert await begin(work()) == 3
+    assert await begun(work()) == 3
 
 
 async def test_it_has_a_context_of_its_own() -> None:
@@ -133,15 +145,15 @@ async def test_it_has_a_context_of_its_own() -> None:
         return NOTE.get()
 
     NOTE.set("the caller's")
-    running = begin(work())
+    running = begun(work())
     assert NOTE.get() == "the caller's"
     assert await running == "the caller's, then its own"
 
 
 async def test_a_callback_of_the_loop_may_begin_it_as_well() -> None:
-    begun: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: begun.set_result(begin(asyncio.sleep(0))))
-    await (await begun)
+    told: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: told.set_result(begun(asyncio.sleep(0))))
+    await (await told)
     assert asyncio.current_task() is not None
 
 
@@ -154,7 +166,7 @@ async def test_one_that_is_cancelled_at_once_has_what_it_waits_for_cancelled() -
         except asyncio.CancelledError:
             return "cleaned up"
 
-    running = begin(work())
+    running = begun(work())
     running.cancel()
     assert await running == "cleaned up"
     assert gate.cancelled()
@@ -166,7 +178,7 @@ async def test_one_that_is_cancelled_at_its_first_wait_ends(turns: int) -> None:
         await asyncio.sleep(0)
         await asyncio.Event().wait()
 
-    running = begin(work())
+    running = begun(work())
     for _ in range(turns):
         await asyncio.sleep(0)
     running.cancel()
@@ -183,7 +195,7 @@ async def test_what_has_been_cancelled_by_its_own_code_before_its_first_wait_end
         task.cancel()
         return await gate
 
-    running = begin(work())
+    running = begun(work())
     await asyncio.wait([running])
     assert running.cancelled()
 
@@ -194,7 +206,7 @@ async def test_several_may_wait_for_the_same_thing_first() -> None:
     async def work() -> str:
         return await gate
 
-    running = [begin(work()) for _ in range(3)]
+    running = [begun(work()) for _ in range(3)]
     asyncio.get_running_loop().call_soon(gate.set_result, "open")
     assert await asyncio.gather(*running) == ["open"] * 3
 
@@ -215,4 +227,39 @@ async def test_code_that_waits_for_what_nobody_can_wait_for_is_told_so() -> None
         odd: Awaitable[str] = Odd()
         return await odd
 
-    assert "bad yield" in await begin(work())
+    assert "bad yield" in await begun(work())
+
+
+async def test_who_waits_hears_of_the_end_and_of_the_end_of_his_patience() -> None:
+    gate = asyncio.Event()
+    running = begun(gate.wait())
+    assert not await is_over(running, 0)
+    assert not await is_over(running, 0.001)
+    waits = asyncio.create_task(is_over(running, None))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await waits
+    assert await is_over(running, 0)
+
+
+async def test_what_somebody_waits_for_goes_on_without_him() -> None:
+    gate = asyncio.Event()
+    running = begun(gate.wait())
+    waits = asyncio.create_task(is_over(running, 60))
+    await asyncio.sleep(0)
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    gate.set()
+    assert await running
+
+
+async def test_who_is_cancelled_in_the_moment_of_the_end_has_not_heard_of_it() -> None:
+    gate = asyncio.Event()
+    running = begun(gate.wait())
+    waits = asyncio.create_task(is_over(running, 60))
+    await asyncio.sleep(0)
+    running.add_done_callback(lambda _ended: waits.cancel())
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waits

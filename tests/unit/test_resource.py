@@ -13,6 +13,8 @@ from uuid import UUID
 
 import pytest
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from connector_core import LogLink, LogPage, Phase, Resource, ResourceMeta
@@ -60,6 +62,34 @@ FULL = PlainMeta("j-1 é", 3, 1.25, True, "p", {"team": "sales"}, [Node("a", [1,
 @pytest.mark.parametrize("meta", [FULL, PlainMeta("j", 0), EmptyMeta()], ids=["full", "defaults", "empty"])
 def test_the_bytes_are_the_json_of_the_fields_as_todays_servers_write_it(meta: ResourceMeta) -> None:
     assert meta.encode() == json.dumps(dataclasses.asdict(meta)).encode()
+
+
+@dataclass
+class ShortMeta(ResourceMeta):
+    job_id: str
+    attempt: "int" = 0
+    is_last: bool = False
+
+
+@given(st.text(), st.integers(-(2**70), 2**70), st.booleans())
+@example('\x7f \x00 " \\ / \u2028 é', 2**64, True)
+def test_fields_of_texts_and_whole_numbers_are_written_so_too_or_are_none_that_can_be_read(
+    job_id: str, attempt: int, is_last: bool
+) -> None:
+    meta = ShortMeta(job_id, attempt, is_last)
+    try:
+        data = meta.encode()
+    except TypeError:
+        assert abs(attempt) >= 2**63
+    else:
+        assert data == json.dumps(dataclasses.asdict(meta)).encode()
+        assert ShortMeta.decode(data) == meta
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), None, b"x", "1", True, [1]])
+def test_what_its_annotation_does_not_allow_is_refused_in_a_short_one_as_well(value: Any) -> None:
+    with pytest.raises(TypeError, match="ShortMeta cannot be written as JSON and read again"):
+        ShortMeta("j", value).encode()
 
 
 @pytest.mark.parametrize(
