@@ -151,11 +151,10 @@ def _write_plain(meta_type: Any, meta: ResourceMeta) -> bytes:
 
 
 def _write(meta: ResourceMeta) -> bytes:
-    fields = msgspec.to_builtins(meta, builtin_types=(bytes,), str_keys=True, enc_hook=_write_other)
     try:
-        data = json.dumps(fields).encode()
+        data = json.dumps(_fields(meta, builtin_types=(bytes,))).encode()
     except TypeError:  # bytes, which are base64 in JSON and have to be bytes again
-        data = json.dumps(msgspec.to_builtins(meta, str_keys=True, enc_hook=_write_other)).encode()
+        data = json.dumps(_fields(meta)).encode()
         if _with_bytes(_read(type(meta), data)) != _with_bytes(meta):
             raise TypeError("it has bytes where its annotations have none") from None
         return data
@@ -163,9 +162,23 @@ def _write(meta: ResourceMeta) -> bytes:
     return data
 
 
+def _fields(meta: ResourceMeta, **how: Any) -> Any:
+    """Return the fields as JSON has them."""
+    unhashable: Any = type(meta)
+    fields = msgspec.to_builtins(meta, str_keys=True, enc_hook=_write_other, **how)
+    if len(fields) < _number_of_fields(unhashable):  # of what it has read, msgspec leaves defaults to the class
+        fields = msgspec.to_builtins(dataclasses.asdict(meta), str_keys=True, enc_hook=_write_other, **how)
+    return fields
+
+
+@cache
+def _number_of_fields(meta_type: Any) -> int:
+    return len(dataclasses.fields(meta_type))
+
+
 def _with_bytes(meta: ResourceMeta) -> str:
     """Show the fields as JSON has them, but for bytes; equal for equal ones, NaN included."""
-    return repr(msgspec.to_builtins(meta, builtin_types=(bytes,), order="deterministic", enc_hook=_write_other))
+    return repr(sorted(_fields(meta, builtin_types=(bytes,), order="deterministic").items()))
 
 
 def _write_other(value: Any) -> Any:

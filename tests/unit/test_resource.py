@@ -109,6 +109,10 @@ def test_a_field_that_an_older_writer_left_out_has_its_default() -> None:
     assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1}').cost == 0.5
 
 
+def test_what_was_read_without_its_defaults_is_written_with_them() -> None:
+    assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1}').encode() == PlainMeta("j", 1).encode()
+
+
 def test_a_whole_number_will_do_for_a_float() -> None:
     assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1, "cost": 2}').cost == 2.0
 
