@@ -91,12 +91,16 @@ _PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key in )?\$\.?(?P<place>[^`]*
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
 _PLAIN = frozenset({str, int, bool, "str", "int", "bool"})
 _encode = msgspec.json.Encoder().encode
+_SLOTS = range(1000)  # msgspec fills all slots; of what has a `__dict__`, it leaves defaults to the class
 _INDEX = re.compile(r"\[(?:\.\.\.|(\d+))\]")
 
 
 @cache
 def _decoder(meta_type: Any) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(meta_type, dec_hook=_read_other).decode
+    try:
+        return msgspec.json.Decoder(meta_type, dec_hook=_read_other).decode
+    except (TypeError, NameError) as error:
+        raise TypeError(f"{meta_type.__name__} has annotations that cannot be read from JSON: {error}") from None
 
 
 @dataclass
@@ -141,6 +145,8 @@ def _is_plain(meta_type: Any) -> bool:
 
 def _write_plain(meta_type: Any, meta: ResourceMeta) -> bytes:
     """Write what `_write` does, in half the time: each create waits for it."""
+    if len(getattr(meta, "__dict__", _SLOTS)) < _number_of_fields(meta_type):
+        return _write(meta)
     try:
         data = msgspec.json.format(_encode(meta), indent=0)
         if data.isascii() and b"\x7f" not in data and _decoder(meta_type)(data) == meta:
@@ -166,7 +172,7 @@ def _fields(meta: ResourceMeta, **how: Any) -> Any:
     """Return the fields as JSON has them."""
     unhashable: Any = type(meta)
     fields = msgspec.to_builtins(meta, str_keys=True, enc_hook=_write_other, **how)
-    if len(fields) < _number_of_fields(unhashable):  # of what it has read, msgspec leaves defaults to the class
+    if len(fields) < _number_of_fields(unhashable):
         fields = msgspec.to_builtins(dataclasses.asdict(meta), str_keys=True, enc_hook=_write_other, **how)
     return fields
 

@@ -109,7 +109,16 @@ def test_a_field_that_an_older_writer_left_out_has_its_default() -> None:
     assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1}').cost == 0.5
 
 
-def test_what_was_read_without_its_defaults_is_written_with_them() -> None:
+@dataclass
+class DefaultsMeta(ResourceMeta):
+    job_id: str
+    attempt: int = 1
+    made: int = field(default=2, init=False)
+
+
+def test_defaults_are_written_whether_they_were_read_or_not() -> None:
+    assert DefaultsMeta("j").encode() == b'{"job_id": "j", "attempt": 1, "made": 2}'
+    assert DefaultsMeta.decode(b'{"job_id": "j"}').encode() == DefaultsMeta("j").encode()
     assert PlainMeta.decode(b'{"job_id": "j", "attempt": 1}').encode() == PlainMeta("j", 1).encode()
 
 
@@ -233,8 +242,10 @@ class Undecidable(ResourceMeta):
 
 
 def test_an_annotation_that_nobody_can_read_is_found_when_the_job_is_created() -> None:
-    with pytest.raises(TypeError, match=r"Undecidable cannot be written as JSON and read again: .*date"):
+    with pytest.raises(TypeError, match=r"Undecidable has annotations that cannot be read from JSON: .*date"):
         Undecidable().encode()
+    with pytest.raises(TypeError, match="Undecidable has annotations that cannot be read from JSON"):
+        Undecidable.decode(b"{}")
 
 
 @pytest.mark.parametrize(
