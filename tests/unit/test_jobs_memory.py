@@ -156,6 +156,29 @@ async def test_in_the_process_what_was_not_used_for_longest_goes_when_it_is_full
     assert await memory.get("used") == b"1"
 
 
+async def test_in_the_process_what_is_over_gives_its_room_back_though_nobody_asks_for_it(clock: Clock) -> None:
+    memory = ProcessMemory(1_000_000, clock)
+    for number in range(100):
+        await memory.put(str(number), b"1", 60)
+    clock.now += 50
+    await memory.get("0")
+    await memory.put("later", b"1", 60)
+    clock.now += 20
+    await memory.put("latest", b"1", 60)
+    assert list(memory.at_once._entries) == ["later", "latest"]
+
+
+async def test_what_is_in_the_process_is_the_same_for_those_who_cannot_wait() -> None:
+    memory = ProcessMemory(10_000)
+    assert memory.at_once.add("a", b"1", 60)
+    assert not await memory.add("a", b"2", 60)
+    assert await memory.replace("a", b"1", b"2", 60)
+    assert memory.at_once.get("a") == b"2"
+    assert not memory.at_once.replace("a", b"1", b"3", 60)
+    memory.at_once.remove("a")
+    assert await memory.get("a") is None
+
+
 async def test_in_the_process_a_value_larger_than_the_store_is_not_kept_in_place_of_all_others() -> None:
     memory = ProcessMemory(10_000)
     await memory.put("small", b"1", 60)
