@@ -96,11 +96,12 @@ def _map(literal: Literal, depth: int) -> dict[str, Any]:
 
 
 def _scalar(literal: Literal, depth: int) -> Any:
-    return _SCALARS[literal.scalar.WhichOneof("value")](literal, depth)
+    scalar = literal.scalar
+    kind = scalar.WhichOneof("value")
+    return _primitive(scalar.primitive) if kind == "primitive" else _SCALARS[kind](literal, depth)
 
 
-def _primitive(literal: Literal, _depth: int) -> Any:
-    primitive = literal.scalar.primitive
+def _primitive(primitive: Primitive) -> Any:
     kind = primitive.WhichOneof("value")
     convert = _PRIMITIVES.get(kind)
     return getattr(primitive, kind) if convert is None else convert(primitive)
@@ -184,7 +185,6 @@ _LITERALS: Mapping[str | None, Callable[[Literal, int], Any]] = {
     None: _refuse_empty,
 }
 _SCALARS: Mapping[str | None, Callable[[Literal, int], Any]] = {
-    "primitive": _primitive,
     "none_type": _none,
     "union": _union,
     "generic": _generic,
