@@ -692,7 +692,7 @@ async def test_nothing_of_batches_is_left_behind_at_the_end() -> None:
         await never.wait()
 
     direct = Direct(Many(lambda _metas: hang()), batch_size=2, batch_window=3600)
-    asked = [asyncio.create_task(direct.get(job_id, timeout=0.01)) for job_id in ("1", "2", "3")]
+    asked = [asyncio.create_task(direct.get(job_id, timeout=1)) for job_id in ("1", "2", "3")]
     await happens(never.begun)
     await direct.close()
     answers = await asyncio.gather(*asked)
