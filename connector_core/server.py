@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import socket
 import time
@@ -12,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.calls import CallListener
@@ -29,7 +27,7 @@ from connector_core.http import (
     ServedCalls,
     reasons_not_ready,
 )
-from connector_core.invocation import CallLimits, Invoker
+from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
@@ -41,59 +39,16 @@ from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
-from connector_core.tables import Table
+from connector_core.tuning import LoopFactory, grpc_options, limits_of, loop_factory
 
 _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from connector_core.tracing import Tracing
 
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
-_MAX_PENDING = 100_000
 _LINGER = 0.1
-_INT32_MAX = 2**31 - 1
-
-
-def loop_factory(choice: str) -> LoopFactory:
-    """Return what makes event loops: uvloop's where it is asked for, or installed and `auto`; asyncio's otherwise."""
-    if choice != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if choice == "uvloop":
-                raise SettingsError("loop is uvloop, which is not installed here: pip install uvloop") from None
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
-def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
-    """Return what a connector's calls may take.
-
-    The operator's section for the connector goes before the one for its plugin, that before the author's `deadlines`, and
-    those before the general settings.
-    """
-    plugin = connector.plugin.name
-    names = (f"{plugin}/{connector.name}", plugin, connector.plugin.bridge)
-    sections = [settings.limits.get(name) for name in names if name is not None]
-    own = [_given(section) for section in sections if section is not None]
-    deadlines = {**_given(settings.deadlines), **connector.deadlines}
-    for section in reversed(own):
-        deadlines |= section.pop("deadlines")
-    chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}
-    chosen["wait"] = math.inf if settings.wait is None else settings.wait
-    for section in reversed(own):
-        chosen |= section
-    return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **chosen)
-
-
-def _given(table: Table) -> dict[str, Any]:
-    """Return what a table of settings sets."""
-    fields = msgspec.structs.asdict(table)
-    return {name: _given(one) if isinstance(one, Table) else one for name, one in fields.items() if one is not None}
 
 
 class ConnectorServer:
@@ -231,7 +186,9 @@ class ConnectorServer:
 
     async def _listen(self) -> ServedCalls:
         tracing = self.tracing
-        server = grpc.aio.server(options=self._options(), interceptors=tracing.interceptors if tracing else None)
+        server = grpc.aio.server(
+            options=grpc_options(self.settings), interceptors=tracing.interceptors if tracing else None
+        )
         recorder = Recorder(self.metrics, *self._listeners())
         services = self.generations.services(self.registry, self._jobs, recorder)
         server.add_generic_rpc_handlers([raw_handler(one.descriptor, one.servicer) for one in services])
@@ -283,25 +240,6 @@ class ConnectorServer:
                 f"the gRPC port {address} cannot be bound: it is taken by another process, or the address is not of this "
                 f"machine. Stop the other process, or choose with --port and --host ({error})"
             ) from None
-
-    def _options(self) -> list[tuple[str, int]]:
-        return [
-            *self._connection_age(),
-            ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
-            ("grpc.max_receive_message_length", self.settings.max_request_bytes),
-            # The engine pings every 30 s while calls are active; gRPC's default allows a ping in 5 minutes.
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            # gRPC's own bounds (1,000, and 3,000 for sure) answer a burst of polls CANCELLED, which counts against tasks for
-            # ever. What a host takes is bounded for each connector instead.
-            ("grpc.server.max_pending_requests", _MAX_PENDING),
-            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-        ]
-
-    def _connection_age(self) -> list[tuple[str, int]]:
-        """Clients ask DNS again when a connection ends, and only then; how long calls may go on is left to their deadlines."""
-        age = self.settings.max_connection_age
-        return [("grpc.max_connection_age_ms", min(int(age * 1000), _INT32_MAX))] if age else []
 
 
 async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda: None) -> None:

@@ -13,8 +13,9 @@ from connector_core.hostlog import HostLog
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource, use_source
-from connector_core.server import ConnectorServer, loop_factory, serve
+from connector_core.server import ConnectorServer, serve
 from connector_core.settings import Settings
+from connector_core.tuning import loop_factory
 
 _log = logging.getLogger("connector_core")
 

@@ -26,9 +26,10 @@ from connector_core.plugins import (
     module_plugin,
 )
 from connector_core.registry import ConnectorRegistry, PluginIdentity
-from connector_core.server import ConnectorServer, LoopFactory
+from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read_table
+from connector_core.tuning import LoopFactory
 
 Generation = Literal["v1", "v2"]
 """A generation of the protocol: `flyteidl`, or `flyteidl2`."""

@@ -18,6 +18,7 @@ from connector_core.errors import AddressInUseError, BackendUnavailableError, Pl
 from connector_core.services.generations import Generations
 from connector_core.settings import Settings
 from connector_core.testing import RunningServer, running_server
+from connector_core.tuning import grpc_options
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.rpc import details_of, refusal
 
@@ -156,13 +157,13 @@ class TestTransport:
     async def test_pings_every_10_seconds_and_more_are_not_punished(self) -> None:
         """The engine pings every 30 s while calls are active; gRPC's own default allows one in 5 minutes."""
         async with running_server() as host:
-            options = dict(host.server._options())
+            options = dict(grpc_options(host.server.settings))
         assert options["grpc.http2.min_recv_ping_interval_without_data_ms"] <= 10_000
         assert options["grpc.keepalive_permit_without_calls"] == 1
 
     async def test_the_port_is_not_shared(self) -> None:
         async with running_server() as host:
-            assert dict(host.server._options())["grpc.so_reuseport"] == 0
+            assert dict(grpc_options(host.server.settings))["grpc.so_reuseport"] == 0
 
 
 class TestDraining:

@@ -15,9 +15,9 @@ from connector_core.plugins import (
     module_plugin,
 )
 from connector_core.registry import ConnectorRegistry
-from connector_core.server import limits_of
 from connector_core.settings import Settings
 from connector_core.tables import read
+from connector_core.tuning import limits_of
 from tests.support.distributions import GOOD, SitePackages
 
 BRIDGE = (

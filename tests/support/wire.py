@@ -26,11 +26,11 @@ from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.metrics import Metrics
 from connector_core.registry import ConnectorRegistry, PluginIdentity
-from connector_core.server import limits_of
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 from connector_core.tables import read
+from connector_core.tuning import limits_of
 
 METHODS = {
     method.name: method for service in service_pb2.DESCRIPTOR.services_by_name.values() for method in service.methods
