@@ -67,7 +67,7 @@ class LoopRunner:
         if self._cancelled:
             self._finish((None, asyncio.CancelledError()))
             return
-        self._task = self._where.loop.create_task(self._work(), context=self._context, name=self._name)
+        self._task = self._where.make_task(self._work(), self._context, self._name)
 
     def _cancel(self) -> None:
         if self._task is None:

@@ -16,7 +16,7 @@ from connector_core.calls import REQUEST
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
-from connector_core.invocation.containment import contain_tasks
+from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.faults import Scrub, too_late
 from connector_core.invocation.limits import CallLimits
@@ -75,12 +75,13 @@ class Invoker:
         self._new_loop = new_loop
         self._secrets = secrets or SecretSource()
         self._home = Mailbox(asyncio.get_running_loop())
-        self._home_loop = HomeLoop(asyncio.get_running_loop(), self._home)
+        self._containment = Containment(asyncio.get_running_loop())
+        self._home_loop = HomeLoop(asyncio.get_running_loop(), self._home, self._containment)
         self._loops: dict[str, LoopThread] = {}
         self._places: dict[RegisteredConnector, Place] = {}
         self._held: dict[RegisteredConnector, str] = {}
         self._abandoned = 0
-        self._is_home_open = False
+        self._lends_threads = False
         self._base_context = contextvars.copy_context()
         self._base_context.run(use_source, self._secrets)
         self._base_context.run(REQUEST.set, None)
@@ -126,8 +127,10 @@ class Invoker:
             return self._run(place, operation, self._runner(place, operation, arguments, span), end)
         use_source(self._secrets)
         if span is None:
-            return run_in_place(place, operation, _call_async(operation, arguments), end)
-        return run_in_place(place, operation, run_within(span, partial(_call_async, operation, arguments)), end)
+            work = _call_async(operation, arguments)
+        else:
+            work = run_within(span, partial(_call_async, operation, arguments))
+        return run_in_place(place, operation, work, end, self._containment)
 
     async def stream(
         self, connector: RegisteredConnector, name: str, arguments: Mapping[str, Any], timeout: float | None = None
@@ -233,18 +236,17 @@ class Invoker:
                 connector, self._limits_of(connector), self._base_context, self.scrub
             )
             if place.limits.in_place:
-                self._open_home()
+                self._lend_threads()
             labels = (connector.plugin.name, connector.name)
             self._metrics.pool_busy.labels(*labels).set_function(lambda: place.pool.busy)
             self._metrics.pool_waiting.labels(*labels).set_function(lambda: place.pool.waiting)
         return place
 
-    def _open_home(self) -> None:
-        """Have `asyncio.to_thread` on the serving loop use threads of ours, and tasks end alone: plugin code runs there."""
-        if not self._is_home_open:
-            self._is_home_open = True
+    def _lend_threads(self) -> None:
+        """Have `asyncio.to_thread` on the serving loop use threads of ours, since plugin code runs there."""
+        if not self._lends_threads:
+            self._lends_threads = True
             self._home_loop.loop.set_default_executor(PoolExecutor(None))
-            contain_tasks(self._home_loop.loop)
 
     def _loop(self, place: Place) -> RunningLoop:
         if place.limits.in_place:

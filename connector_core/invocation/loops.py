@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import threading
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
+from connector_core.calls import CODE, Subject
+from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
@@ -25,12 +28,21 @@ class RunningLoop(Protocol):
     def mailbox(self) -> Mailbox:
         """Delivers callbacks on it."""
 
+    def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
+        """Make a task of plugin code; called on the loop."""
+
 
 class HomeLoop(NamedTuple):
     """The loop that serves, for code that runs in place."""
 
     loop: asyncio.AbstractEventLoop
     mailbox: Mailbox
+    containment: Containment
+
+    def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
+        """Make a task of plugin code, which ends alone, as the tasks do that it makes."""
+        whose = context.get(CODE) or Subject(name)
+        return self.loop.create_task(self.containment.contained(work, whose), context=context, name=name)
 
 
 class LoopThread:
@@ -53,6 +65,10 @@ class LoopThread:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop; only code that runs on it may use more of it than `mailbox` offers."""
         return self._loop
+
+    def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
+        """Make a task of plugin code; the loop survives whatever it does."""
+        return self._loop.create_task(work, context=context, name=name)
 
     @property
     def identity(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from connector_core.calls import CODE, REQUEST, Subject
 from connector_core.errors import CapacityExceededError, ConnectorError
+from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import POOL_OF_CALL
 from connector_core.invocation.faults import Scrub, too_late, translate
 from connector_core.invocation.limits import CallLimits
@@ -91,7 +92,9 @@ class Place:
         return context
 
 
-async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, Any, Any], end: float) -> Any:
+async def run_in_place(
+    place: Place, operation: Operation, work: Coroutine[Any, Any, Any], end: float, containment: Containment
+) -> Any:
     """Run async code on the loop that serves, for a plugin that the operator vouches for.
 
     Args:
@@ -99,6 +102,7 @@ async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, 
         operation: which of its operations.
         work: the code.
         end: when it has to be over, on the monotonic clock, which is the loop's as well.
+        containment: what its steps are taken in.
 
     Raises:
         ConnectorError: naming plugin and operation, whatever the code raised.
@@ -115,11 +119,11 @@ async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, 
         task.set_name(place.task_name(operation))
     try:
         try:
-            first_wait = work.send(None)
+            first_wait = containment.step(work.send, None)
         except StopIteration as ended:  # it had to wait for nothing, as cached answers do: no timer was needed
             return ended.value
         async with asyncio.timeout_at(end) as deadline:
-            return await _rest(work, first_wait)
+            return await _rest(work, first_wait, containment)
     except BaseException as error:
         if isinstance(error, TimeoutError) and deadline is not None and deadline.expired():
             raise too_late(place.connector, operation) from None
@@ -134,7 +138,7 @@ async def run_in_place(place: Place, operation: Operation, work: Coroutine[Any, 
 
 
 @types.coroutine
-def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+def _rest(work: Coroutine[Any, Any, Any], waits_for: Any, containment: Containment) -> Generator[Any, Any, Any]:
     """Go on with a coroutine that has run up to its first wait, as `await` would from the beginning."""
     while True:
         try:
@@ -144,6 +148,6 @@ def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any,
         else:
             step = partial(work.send, woken_with)
         try:
-            waits_for = step()
+            waits_for = containment.step(step)
         except StopIteration as ended:
             return ended.value

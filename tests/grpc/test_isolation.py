@@ -203,6 +203,34 @@ def test_nor_does_it_end_the_serving_loop_where_the_plugin_runs_in_place(
     assert kept[0].exception() is None
 
 
+async def test_nor_do_tasks_of_a_start_or_a_log_that_run_in_place(caplog: pytest.LogCaptureFixture) -> None:
+    kept: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    async def start() -> None:
+        kept.append(asyncio.create_task(leave()))
+
+    async def get_logs() -> AsyncIterator[str]:
+        kept.append(asyncio.create_task(leave()))
+        yield "first"
+        await asyncio.sleep(0)
+        kept.append(asyncio.create_task(leave()))
+        yield "last"
+
+    connector = Jobs(get_logs=get_logs)
+    connector.start = start  # type: ignore[attr-defined] # as an author's method
+    async with running_server(connector, settings={"in_place": ["test-job connector"]}) as host:
+        lines = [line async for answer in host.get_logs("job", META) for line in answer.body.results]
+        await asyncio.wait(kept)
+        assert await host.create("job") == JobMeta("1").encode()
+    assert lines == ["first", "last"]
+    assert caplog.text.count("a task that start() made on the serving loop tried to end the host") == 1
+    assert caplog.text.count("a task that get_logs() made on the serving loop tried to end the host") == 2
+
+
 async def test_what_else_becomes_of_such_tasks_is_as_ever() -> None:
     """Their answers, their errors, and the end of one that was cancelled before it had begun."""
     told: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -288,6 +288,9 @@ class AtOnce:
 
     def post(self, letter: Callable[[], None]) -> None:
         letter()
+
+    def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
+        return self.loop.create_task(work, context=context, name=name)
 
 
 _COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
