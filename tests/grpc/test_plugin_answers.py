@@ -20,8 +20,8 @@ from connector_core import LogLink, LogPage, PermanentError, Phase, Resource, Tr
 from connector_core.connector import ConnectorBase
 from connector_core.literals import to_python_map
 from connector_core.testing import RunningServer
-from tests.fakes import Answers, Gate, JobMeta, Jobs, happens
-from tests.support.faults import UnprintableError, failure, host_of, read_logs
+from tests.fakes import Answers, Gate, JobMeta, Jobs, eventually, happens
+from tests.support.faults import UnprintableError, failure, host_of, in_flight, read_logs
 from tests.support.rpc import details_of
 
 JOB = JobMeta("1").encode()
@@ -318,6 +318,7 @@ async def test_an_attempt_that_rewrites_who_it_is_still_cleans_up_after_the_one_
         first = asyncio.create_task(create_attempt(host, 0))
         await gate.reached()
         first.cancel()  # its client has gone, and nobody hears of the job
+        await eventually(lambda: not in_flight(host))
         gate.open()
         await gate.passed()
         second = await create_attempt(host, 1)
