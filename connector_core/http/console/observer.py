@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from connector_core.http.console.figures import Figures, Window, window_of
 from connector_core.metrics import (
@@ -38,6 +39,9 @@ class _Seen:
     succeeded: int
     failed: int
     counts: Sequence[int]
+
+
+_NOTHING = _Seen(0, 0, ())
 
 
 class Observer:
@@ -104,13 +108,12 @@ class Observer:
         return window_of(self.by_connector.values(), now)
 
     def _take_in(self, key: TallyKey, tally: RequestTally, now: float) -> None:
-        before = self._seen.get(key)
-        seen = self._seen[key] = _Seen(tally.succeeded, sum(dict(tally.failed).values()), list(tally.latency.counts))
-        succeeded, failed = seen.succeeded, seen.failed
-        if before is not None:
-            succeeded, failed = succeeded - before.succeeded, failed - before.failed
-        if not succeeded + failed:
+        before = self._seen.get(key, _NOTHING)
+        now_succeeded, now_failed = tally.succeeded, sum(dict(tally.failed).values())
+        succeeded, failed = now_succeeded - before.succeeded, now_failed - before.failed
+        if not succeeded + failed:  # as of most connectors in most seconds
             return
+        seen = self._seen[key] = _Seen(now_succeeded, now_failed, list(tally.latency.counts))
         if key.task_type != NO_TASK_TYPE:
             durations = {} if key.operation == get_logs_operation else _durations(tally.latency, seen, before)
             self.by_connector[key.plugin, key.connector].add(now, succeeded + failed, failed, durations)
@@ -118,12 +121,11 @@ class Observer:
             self.listed_at = now
 
 
-def _durations(latency: Distribution, seen: _Seen, before: _Seen | None) -> dict[float, int]:
+def _durations(latency: Distribution, seen: _Seen, before: _Seen) -> dict[float, int]:
     """Return how many calls took about how many seconds; following a log lasts as long as the job, which says nothing."""
-    old = before.counts if before is not None else [0] * len(seen.counts)
     return {
         _middle(latency.bounds, place): new - was
-        for place, (new, was) in enumerate(zip(seen.counts, old, strict=True))
+        for place, (new, was) in enumerate(zip_longest(seen.counts, before.counts, fillvalue=0))
         if new > was
     }
 
