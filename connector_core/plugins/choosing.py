@@ -1,7 +1,7 @@
 """From loaded plugins to a registry: who serves what, and what the host cannot do without."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 
 from msgspec.structs import replace
@@ -90,22 +90,42 @@ def _second_name(connector: RegisteredConnector) -> str:
 
 
 def _name_conflict(name: str, using: Sequence[RegisteredConnector], preferred: str | None) -> str:
-    plugins = [one.plugin for one in using]
-    claim = f"the connector name {name!r} is used by plugin {' and by plugin '.join(map(str, plugins))}"
-    if preferred is not None:
-        return f"{claim}; --prefer {quote(f'{OF_NAME}{name}={preferred}')} names neither"
-    choices = " or ".join(f"--prefer {quote(f'{OF_NAME}{name}={plugin.name}')}" for plugin in plugins)
-    other = _second_name(using[-1])
-    return f"{claim}: say which one keeps it with {choices}; any other gets its plugin's after it: {other!r}"
+    problem = _undecided(
+        f"the connector name {name!r} is used",
+        using,
+        preferred,
+        prefer=lambda plugin: f"--prefer {quote(f'{OF_NAME}{name}={plugin}')}",
+        wins="keeps",
+    )
+    others = f"; any other gets its plugin's after it: {_second_name(using[-1])!r}"
+    return problem + others if preferred is None else problem
 
 
 def _conflict(category: TaskCategory, claiming: Sequence[RegisteredConnector], preferred: str | None) -> str:
-    plugins = [one.plugin for one in claiming]
-    claim = f"task type {str(category)!r} is claimed by plugin {' and by plugin '.join(map(str, plugins))}"
+    return _undecided(
+        f"task type {str(category)!r} is claimed",
+        claiming,
+        preferred,
+        prefer=lambda plugin: f"--prefer {category}={plugin}",
+        wins="serves",
+    )
+
+
+def _undecided(
+    what: str,
+    connectors: Sequence[RegisteredConnector],
+    preferred: str | None,
+    *,
+    prefer: Callable[[str], str],
+    wins: str,
+) -> str:
+    """Say who wants one thing, and how to decide: with what `prefer` makes of a plugin's name."""
+    plugins = [one.plugin for one in connectors]
+    claim = f"{what} by plugin {' and by plugin '.join(map(str, plugins))}"
     if preferred is not None:
-        return f"{claim}; --prefer {category}={preferred} names neither"
-    choices = " or ".join(f"--prefer {category}={plugin.name}" for plugin in plugins)
-    return f"{claim}: say which one serves it with {choices}"
+        return f"{claim}; {prefer(preferred)} names neither"
+    choices = " or ".join(prefer(plugin.name) for plugin in plugins)
+    return f"{claim}: say which one {wins} it with {choices}"
 
 
 def check_required(result: PluginLoadResult, settings: Settings) -> None:
