@@ -26,8 +26,6 @@ get_agent_operation = "get_agent"
 list_agents_operation = "list_agents"
 get_connector_operation = "get_connector"
 list_connectors_operation = "list_connectors"
-get_connector_operation = "get_connector"
-list_connectors_operation = "list_connectors"
 
 UNKNOWN_TASK_TYPE = "unknown"
 """The label of requests for a task type that is not registered: a client's string never becomes a label."""
