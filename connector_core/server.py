@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.calls import CallListener
@@ -39,6 +38,7 @@ from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
+from connector_core.transport import GrpcServer, open_server
 from connector_core.tuning import LoopFactory, grpc_options, limits_of, loop_factory
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class ConnectorServer:
         self._jobs = Jobs(self.invoker, self.memory, settings)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         self._health = HealthService()
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._http_socket = http_socket
         self._has_http = has_http
@@ -186,9 +186,8 @@ class ConnectorServer:
 
     async def _listen(self) -> ServedCalls:
         tracing = self.tracing
-        server = grpc.aio.server(
-            options=grpc_options(self.settings), interceptors=tracing.interceptors if tracing else None
-        )
+        options, interceptors = grpc_options(self.settings), tracing.interceptors if tracing else ()
+        server = await open_server(self.settings.transport, options, interceptors)
         recorder = Recorder(self.metrics, *self._listeners())
         services = self.generations.services(self.registry, self._jobs, recorder)
         server.add_generic_rpc_handlers([raw_handler(one.descriptor, one.servicer) for one in services])
@@ -230,7 +229,7 @@ class ConnectorServer:
     def _service_names(self) -> list[str]:
         return [descriptor.full_name for descriptor in self.generations.descriptors]
 
-    def _bind(self, server: grpc.aio.Server) -> int:
+    def _bind(self, server: GrpcServer) -> int:
         host, port = self.settings.host, self.settings.port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -287,11 +286,11 @@ def _make_app(face: HttpFace) -> Any:
     return make_app(face)
 
 
-def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    from grpc_reflection.v1alpha import reflection
+def _enable_reflection(server: GrpcServer, services: Sequence[str]) -> None:
+    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
     names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
 
 
 def _show_plugins(metrics: Metrics, plugins: PluginLoadResult) -> None:

@@ -77,6 +77,11 @@ class Settings(Table, frozen=True):
     loop: Annotated[
         Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed."
     ] = "auto"
+    transport: Annotated[
+        Literal["auto", "core", "aio"],
+        "How gRPC is served: `core`, by its core, which is faster; `aio`, through its own `grpc.aio`; `auto` takes `core` "
+        "where the installed grpcio is known to have it.",
+    ] = "auto"
     log_format: Annotated[
         Literal["auto", "console", "json"],
         "How the log on stderr is written; `auto` takes `console` on a terminal and `json` elsewhere.",

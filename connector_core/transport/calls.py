@@ -1,0 +1,253 @@
+"""One RPC on the loop, from its arrival to its status."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
+
+import grpc.aio
+from grpc._cython import cygrpc
+
+from connector_core.transport.methods import Method, prepare
+
+_log = logging.getLogger(__name__)
+
+_NO_FLAGS = 0
+_NO_DEADLINE = 1e12
+"""Seconds since the epoch that no deadline reaches; core gives a time in the far future, or an infinite one, for none."""
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class CallDetails(NamedTuple):
+    """What handlers are found by, and interceptors see."""
+
+    method: str
+    invocation_metadata: Metadata
+
+
+class _Status(NamedTuple):
+    code: int
+    details: bytes
+    trailing_metadata: Metadata | None = None
+
+
+def _status(code: grpc.StatusCode, details: str, trailing_metadata: Metadata | None = None) -> _Status:
+    return _Status(code.value[0], details.encode(errors="replace"), trailing_metadata)
+
+
+_OK = _status(grpc.StatusCode.OK, "")
+_CANCELLED = _status(grpc.StatusCode.CANCELLED, "the call was cancelled on the host")
+_UNIMPLEMENTED = _status(grpc.StatusCode.UNIMPLEMENTED, "this host serves no such method")
+_NO_REQUEST = _status(grpc.StatusCode.INTERNAL, "the call ended before its request had come")
+_BAD_REQUEST = _status(grpc.StatusCode.INTERNAL, "the request's bytes are no such message")
+_FAILED = _status(grpc.StatusCode.UNKNOWN, "the host failed; its log says more")
+
+
+class Call:
+    """One RPC; to servicers, the context as `grpc.aio` has it, as far as they use it.
+
+    Args:
+        event: its arrival.
+        method: what answers it; `None` where there is no such method.
+        interceptors: wrap what answers it.
+        outliving: keeps the tasks of calls that are over, whose client has gone.
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_core",
+        "_deadline",
+        "_has_begun",
+        "_incoming",
+        "_interceptors",
+        "_is_over",
+        "_metadata",
+        "_method",
+        "_name",
+        "_outliving",
+        "_task",
+    )
+
+    def __init__(
+        self,
+        event: Any,
+        method: Method | None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        outliving: set[asyncio.Task[None]],
+    ) -> None:
+        self._core = core = event.call
+        self._name: bytes = event.call_details.method
+        self._deadline: float = event.call_details.deadline
+        self._metadata: Metadata = event.invocation_metadata
+        self._method = method
+        self._interceptors = interceptors
+        self._outliving = outliving
+        self._task: asyncio.Task[None] | None = None
+        self._incoming: asyncio.Future[Any] | None = None
+        self._aborted: _Status | None = None
+        self._has_begun = self._is_over = False
+        core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed)
+        if method is None:
+            self._end(_UNIMPLEMENTED)
+        elif method.streams_in:
+            self._incoming = self._begin(cygrpc.ReceiveMessageOperation(_NO_FLAGS))
+            self._answer(self._requests(method))
+        else:
+            core.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the client's deadline, `None` where it set none."""
+        deadline = self._deadline
+        if deadline > _NO_DEADLINE:
+            return None
+        left = deadline - time.time()
+        return left if left > 0 else 0.0
+
+    def invocation_metadata(self) -> Metadata:
+        """Return what the client sent besides the request."""
+        return self._metadata
+
+    def peer(self) -> str:
+        """Return the client's address, as gRPC writes it."""
+        address: bytes = self._core.peer()
+        return address.decode()
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata | None = None
+    ) -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            grpc.aio.AbortError: always.
+        """
+        self._aborted = _status(code, details, trailing_metadata)
+        raise grpc.aio.AbortError
+
+    async def write(self, answer: Any) -> None:
+        """Send one of many answers, and wait until it is on its way."""
+        if self._is_over:
+            raise asyncio.CancelledError  # the client has gone, and this has been said before
+        method = self._method
+        raw = answer if method is None or method.write is None else method.write(answer)
+        message = cygrpc.SendMessageOperation(raw, _NO_FLAGS)
+        if self._has_begun:
+            sent = self._begin(message)
+        else:
+            self._has_begun = True
+            sent = self._begin(cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS), message)
+        if not (await sent).success:
+            await asyncio.get_running_loop().create_future()  # the client has gone, of which `_closed` will be told
+
+    def _received(self, event: Any) -> None:
+        raw = event.batch_operations[0].message()
+        if raw is None:
+            self._end(_NO_REQUEST)
+        else:
+            self._answer(raw)
+
+    def _closed(self, _event: Any) -> None:
+        """The call is over for core; where no status was sent, its client has gone, or its deadline has passed."""
+        task, is_over = self._task, self._is_over
+        self._is_over = True
+        if not is_over and task is not None and not task.done():
+            self._outliving.add(task)
+            task.add_done_callback(self._outliving.discard)
+            task.cancel()
+
+    def _answer(self, given: Any) -> None:
+        self._task = asyncio.Task(self._run(given), loop=asyncio.get_running_loop())
+
+    async def _run(self, given: Any) -> None:
+        method = self._method
+        assert method is not None  # noqa: S101 - calls of no method are not answered by a task
+        try:
+            if self._interceptors:
+                method = await self._intercepted(method)
+            if method.read is not None and not method.streams_in:
+                given = self._read(method.read, given)
+            if method.streams_out:
+                await self._stream(method, given)
+                self._end(_OK)
+                return
+            answer = await method.behavior(given, self)
+            raw = answer if method.write is None else method.write(answer)
+        except BaseException as error:
+            self._failed(error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+        else:
+            self._end(_OK, cygrpc.SendMessageOperation(raw, _NO_FLAGS))
+
+    async def _stream(self, method: Method, given: Any) -> None:
+        if not method.is_generator:
+            await method.behavior(given, self)
+            return
+        async with aclosing(method.behavior(given, self)) as answers:
+            async for answer in answers:
+                await self.write(answer)
+
+    async def _requests(self, method: Method) -> AsyncIterator[Any]:
+        while (raw := await self._receive()) is not None:
+            yield raw if method.read is None else self._read(method.read, raw)
+
+    async def _receive(self) -> bytes | None:
+        """Return the next request, `None` at their end; one that nobody waits for any more is there for the next who asks."""
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming = self._begin(cygrpc.ReceiveMessageOperation(_NO_FLAGS))
+        event = await asyncio.shield(incoming)
+        self._incoming = None
+        raw: bytes | None = event.batch_operations[0].message()
+        return raw
+
+    def _read(self, read: Any, raw: bytes) -> Any:
+        try:
+            return read(raw)
+        except Exception:
+            self._aborted = _BAD_REQUEST
+            raise
+
+    async def _intercepted(self, method: Method) -> Method:
+        async def continue_at(place: int, details: Any) -> Any:
+            if place == len(self._interceptors):
+                return method.handler
+            return await self._interceptors[place].intercept_service(partial(continue_at, place + 1), details)
+
+        return prepare(await continue_at(0, CallDetails(self._name.decode(), self._metadata)))
+
+    def _failed(self, error: BaseException) -> None:
+        if self._aborted is not None:
+            self._end(self._aborted)
+        elif isinstance(error, asyncio.CancelledError):
+            self._end(_CANCELLED)
+        else:
+            _log.error("%s failed", self._name.decode(), exc_info=error)
+            self._end(_FAILED)
+
+    def _end(self, status: _Status, *messages: Any) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        code, details, trailing_metadata = self._aborted or status
+        begin = () if self._has_begun else (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
+        last = cygrpc.SendStatusFromServerOperation(trailing_metadata, code, details, _NO_FLAGS)
+        self._core.start_server_batch((*begin, *messages, last), _ended)
+
+    def _begin(self, *operations: Any) -> "asyncio.Future[Any]":
+        """Begin operations of core; the future has the event of their end."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._core.start_server_batch(operations, partial(_resolve, done))
+        return done
+
+
+def _resolve(done: "asyncio.Future[Any]", event: Any) -> None:
+    if not done.done():
+        done.set_result(event)
+
+
+def _ended(_event: Any) -> None:
+    """The status is on its way; of a client that has gone, `Call` is told elsewhere."""
