@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, NoReturn
 import grpc.aio
 from grpc._cython import cygrpc
 
+from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
 from connector_core.transport.methods import Method, prepare
+from connector_core.transport.requests import Requests
 
 _log = logging.getLogger(__name__)
 
-_NO_FLAGS = 0
 _NO_DEADLINE = 1e12
 """Seconds since the epoch that no deadline reaches; core gives a time in the far future, or an infinite one, for none."""
 
@@ -47,57 +48,66 @@ _BAD_REQUEST = _status(grpc.StatusCode.INTERNAL, "the request's bytes are no suc
 _FAILED = _status(grpc.StatusCode.UNKNOWN, "the host failed; its log says more")
 
 
+class Common(NamedTuple):
+    """What the calls of a server have in common.
+
+    Attributes:
+        loop: what they run on.
+        outbox: sends what they have to say.
+        interceptors: wrap what answers them; the first is the outermost.
+        outliving: keeps the tasks of those that are over, whose client has gone.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    outbox: Outbox
+    interceptors: Sequence[grpc.aio.ServerInterceptor]
+    outliving: set[asyncio.Task[None]]
+
+
 class Call:
     """One RPC; to servicers, the context as `grpc.aio` has it, as far as they use it.
 
     Args:
         event: its arrival.
         method: what answers it; `None` where there is no such method.
-        interceptors: wrap what answers it.
-        outliving: keeps the tasks of calls that are over, whose client has gone.
+        server: what it has in common with the server's other calls.
     """
 
     __slots__ = (
         "_aborted",
+        "_answers",
         "_core",
         "_deadline",
-        "_has_begun",
-        "_incoming",
-        "_interceptors",
         "_is_over",
         "_metadata",
         "_method",
         "_name",
-        "_outliving",
+        "_requests",
+        "_server",
         "_task",
     )
 
-    def __init__(
-        self,
-        event: Any,
-        method: Method | None,
-        interceptors: Sequence[grpc.aio.ServerInterceptor],
-        outliving: set[asyncio.Task[None]],
-    ) -> None:
+    def __init__(self, event: Any, method: Method | None, server: Common) -> None:
         self._core = core = event.call
-        self._name: bytes = event.call_details.method
-        self._deadline: float = event.call_details.deadline
+        details = event.call_details
+        self._name: bytes = details.method
+        self._deadline: float = details.deadline
         self._metadata: Metadata = event.invocation_metadata
         self._method = method
-        self._interceptors = interceptors
-        self._outliving = outliving
+        self._server = server
         self._task: asyncio.Task[None] | None = None
-        self._incoming: asyncio.Future[Any] | None = None
+        self._requests: Requests | None = None
+        self._answers: AnswerStream | None = None
         self._aborted: _Status | None = None
-        self._has_begun = self._is_over = False
-        core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed)
+        self._is_over = False
+        core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
         if method is None:
             self._end(_UNIMPLEMENTED)
         elif method.streams_in:
-            self._incoming = self._begin(cygrpc.ReceiveMessageOperation(_NO_FLAGS))
-            self._answer(self._requests(method))
+            self._requests = Requests(core, partial(self._read, method.read) if method.read else None)
+            self._answer(self._requests)
         else:
-            core.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+            core.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the client's deadline, `None` where it set none."""
@@ -128,19 +138,12 @@ class Call:
         raise grpc.aio.AbortError
 
     async def write(self, answer: Any) -> None:
-        """Send one of many answers, and wait until it is on its way."""
+        """Send one of many answers; return when the one before it is on its way."""
         if self._is_over:
             raise asyncio.CancelledError  # the client has gone, and this has been said before
-        method = self._method
-        raw = answer if method is None or method.write is None else method.write(answer)
-        message = cygrpc.SendMessageOperation(raw, _NO_FLAGS)
-        if self._has_begun:
-            sent = self._begin(message)
-        else:
-            self._has_begun = True
-            sent = self._begin(cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS), message)
-        if not (await sent).success:
-            await asyncio.get_running_loop().create_future()  # the client has gone, of which `_closed` will be told
+        if self._answers is None:
+            self._answers = AnswerStream(self._core, self._server.outbox)
+        await self._answers.write(self._message(answer))
 
     def _received(self, event: Any) -> None:
         raw = event.batch_operations[0].message()
@@ -153,19 +156,21 @@ class Call:
         """The call is over for core; where no status was sent, its client has gone, or its deadline has passed."""
         task, is_over = self._task, self._is_over
         self._is_over = True
+        if self._requests is not None:
+            self._requests.end()
         if not is_over and task is not None and not task.done():
-            self._outliving.add(task)
-            task.add_done_callback(self._outliving.discard)
+            self._server.outliving.add(task)
+            task.add_done_callback(self._server.outliving.discard)
             task.cancel()
 
     def _answer(self, given: Any) -> None:
-        self._task = asyncio.Task(self._run(given), loop=asyncio.get_running_loop())
+        self._task = asyncio.Task(self._run(given), loop=self._server.loop)
 
     async def _run(self, given: Any) -> None:
         method = self._method
         assert method is not None  # noqa: S101 - calls of no method are not answered by a task
         try:
-            if self._interceptors:
+            if self._server.interceptors:
                 method = await self._intercepted(method)
             if method.read is not None and not method.streams_in:
                 given = self._read(method.read, given)
@@ -174,13 +179,13 @@ class Call:
                 self._end(_OK)
                 return
             answer = await method.behavior(given, self)
-            raw = answer if method.write is None else method.write(answer)
+            message = self._message(answer)
         except BaseException as error:
             self._failed(error)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
         else:
-            self._end(_OK, cygrpc.SendMessageOperation(raw, _NO_FLAGS))
+            self._end(_OK, message)
 
     async def _stream(self, method: Method, given: Any) -> None:
         if not method.is_generator:
@@ -190,19 +195,10 @@ class Call:
             async for answer in answers:
                 await self.write(answer)
 
-    async def _requests(self, method: Method) -> AsyncIterator[Any]:
-        while (raw := await self._receive()) is not None:
-            yield raw if method.read is None else self._read(method.read, raw)
-
-    async def _receive(self) -> bytes | None:
-        """Return the next request, `None` at their end; one that nobody waits for any more is there for the next who asks."""
-        incoming = self._incoming
-        if incoming is None:
-            incoming = self._incoming = self._begin(cygrpc.ReceiveMessageOperation(_NO_FLAGS))
-        event = await asyncio.shield(incoming)
-        self._incoming = None
-        raw: bytes | None = event.batch_operations[0].message()
-        return raw
+    def _message(self, answer: Any) -> Any:
+        method = self._method
+        raw = answer if method is None or method.write is None else method.write(answer)
+        return cygrpc.SendMessageOperation(raw, NO_FLAGS)
 
     def _read(self, read: Any, raw: bytes) -> Any:
         try:
@@ -213,9 +209,9 @@ class Call:
 
     async def _intercepted(self, method: Method) -> Method:
         async def continue_at(place: int, details: Any) -> Any:
-            if place == len(self._interceptors):
+            if place == len(self._server.interceptors):
                 return method.handler
-            return await self._interceptors[place].intercept_service(partial(continue_at, place + 1), details)
+            return await self._server.interceptors[place].intercept_service(partial(continue_at, place + 1), details)
 
         return prepare(await continue_at(0, CallDetails(self._name.decode(), self._metadata)))
 
@@ -233,21 +229,8 @@ class Call:
             return
         self._is_over = True
         code, details, trailing_metadata = self._aborted or status
-        begin = () if self._has_begun else (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
-        last = cygrpc.SendStatusFromServerOperation(trailing_metadata, code, details, _NO_FLAGS)
-        self._core.start_server_batch((*begin, *messages, last), _ended)
-
-    def _begin(self, *operations: Any) -> "asyncio.Future[Any]":
-        """Begin operations of core; the future has the event of their end."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._core.start_server_batch(operations, partial(_resolve, done))
-        return done
-
-
-def _resolve(done: "asyncio.Future[Any]", event: Any) -> None:
-    if not done.done():
-        done.set_result(event)
-
-
-def _ended(_event: Any) -> None:
-    """The status is on its way; of a client that has gone, `Call` is told elsewhere."""
+        last = cygrpc.SendStatusFromServerOperation(trailing_metadata, code, details, NO_FLAGS)
+        if self._answers is None:
+            send_one(self._core, self._server.outbox, *messages, last)
+        else:
+            self._answers.end(last)

@@ -8,7 +8,8 @@ from typing import Any
 import grpc.aio
 from grpc._cython import cygrpc
 
-from connector_core.transport.calls import Call, CallDetails
+from connector_core.transport.answers import Outbox
+from connector_core.transport.calls import Call, CallDetails, Common
 from connector_core.transport.completions import Completions
 from connector_core.transport.methods import Method, prepare
 
@@ -30,11 +31,10 @@ class CoreServer:
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         self._core = cygrpc.Server(tuple(options), False)
-        self._interceptors = interceptors
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._methods: dict[str, Method] = {}
         self._completions = Completions()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set())
         self._ended = asyncio.Event()
         self._is_stopping = False
         self._core.register_completion_queue(self._completions.queue)
@@ -92,7 +92,7 @@ class CoreServer:
         if not self._is_stopping:
             self._ask_for_a_call()
         if event.success and event.call_details.method:
-            Call(event, self._method(event), self._interceptors, self._tasks)
+            Call(event, self._method(event), self._common)
 
     def _method(self, event: Any) -> Method | None:
         """Return who answers a call; those who are there are found once."""

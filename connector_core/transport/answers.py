@@ -1,0 +1,99 @@
+"""What is sent to clients: an answer with its status in one go, or one of many at a time."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from grpc._cython import cygrpc
+
+NO_FLAGS = 0
+
+
+class Outbox:
+    """Sends what the calls of one turn of the loop have to say together, in the next.
+
+    Sending goes deep into core. Calls that are worked on by turns with it find the processor's caches taken, and clients
+    that are answered one by one send their next calls one by one.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Callable[[], object]] = []
+
+    def add(self, send: Callable[[], object]) -> None:
+        """Have this called."""
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(send)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for send in waiting:
+            send()
+
+
+def send_one(core: Any, outbox: Outbox, *answer: Any) -> None:
+    """Send all of a call's answer: its message, if it has one, and its status."""
+    operations = (cygrpc.SendInitialMetadataOperation(None, NO_FLAGS), *answer)
+    outbox.add(partial(core.start_server_batch, operations, _ended))
+
+
+class AnswerStream:
+    """Sends many answers, each when the one before it is on its way; the last goes with the status, if that is there in time.
+
+    Args:
+        core: the call.
+        outbox: takes what is to be sent.
+    """
+
+    __slots__ = ("_core", "_has_begun", "_is_sending", "_message", "_outbox", "_status", "_writer")
+
+    def __init__(self, core: Any, outbox: Outbox) -> None:
+        self._core = core
+        self._outbox = outbox
+        self._has_begun = self._is_sending = False
+        self._message: Any = None
+        self._status: Any = None
+        self._writer: asyncio.Future[None] | None = None
+
+    async def write(self, message: Any) -> None:
+        """Send a message, once the one before it is on its way.
+
+        To a client that has gone nothing is ever on its way: then this waits until its task is cancelled.
+        """
+        while self._message is not None or self._is_sending:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+        self._message = message
+        self._outbox.add(self._send)
+
+    def end(self, status: Any) -> None:
+        """Send the status, behind what was written."""
+        self._status = status
+        if self._message is None and not self._is_sending:
+            self._outbox.add(self._send)
+
+    def _send(self) -> None:
+        operations = [] if self._has_begun else [cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)]
+        self._has_begun = True
+        if self._message is not None:
+            operations.append(self._message)
+        if self._status is not None:
+            self._core.start_server_batch((*operations, self._status), _ended)
+            return
+        self._message, self._is_sending = None, True
+        self._core.start_server_batch(tuple(operations), self._sent)
+
+    def _sent(self, event: Any) -> None:
+        if not event.success:  # the client has gone
+            return
+        self._is_sending = False
+        if self._status is not None:
+            self._outbox.add(self._send)
+        elif self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+
+def _ended(_event: Any) -> None:
+    """The status is on its way, or the client has gone, of which its call is told elsewhere."""
