@@ -52,7 +52,9 @@ TABLES: Mapping[str, Table] = {
         "GetTask",
         f"An async connector that does nothing; a thousand jobs in turn, {calls.AT_ONCE} calls at a time over one connection, "
         "as the engine has one for each endpoint. The server has one core and the load another. F answers constant bytes from "
-        "`grpc.aio`; `typed` parses and builds the real messages, `uv` is uvloop, `sync` a thread pool. *Vouched* is a plugin "
+        "`grpc.aio`; `typed` parses and builds the real messages, `uv` is uvloop, `sync` a thread pool, `core` the host's own "
+        "server with nothing of the host behind it ([decision 28](../explanation/decisions/0028-grpc-on-its-core.md)). "
+        "*Vouched* is a plugin "
         "that the operator lets run on the server's loop (`in_place`); the default protects the server from plugin code. "
         "Calls that went well are not logged (`connector_core.calls=warning`; the peers do not log them either); a row shows "
         "what a line for each call costs (`=debug`), as JSON to `/dev/null`. By default creates are logged, polls not.",

@@ -24,7 +24,7 @@ from tests.support.environments import clean_environment
 TARGETS = Path(__file__).with_name("targets")
 READY_WITHIN = 90.0
 
-F, F_UV, F_TYPED, F_TYPED_UV, F_SYNC = "F", "F-uv", "F-typed", "F-typed-uv", "F-sync"
+F, F_UV, F_TYPED, F_TYPED_UV, F_SYNC, F_CORE = "F", "F-uv", "F-typed", "F-typed-uv", "F-sync", "F-typed-core"
 PROTECTED, VOUCHED = "connector-host", "connector-host, vouched"
 FLYTEKIT, FLYTE2 = "flytekit", "flyte 2"
 FLOORS = {
@@ -33,6 +33,7 @@ FLOORS = {
     F_TYPED: ("typed", "asyncio"),
     F_TYPED_UV: ("typed", "uvloop"),
     F_SYNC: ("constant", "threads"),
+    F_CORE: ("typed", "core"),
 }
 
 

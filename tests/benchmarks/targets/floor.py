@@ -1,8 +1,9 @@
 """The floors: what gRPC in Python costs when the host does nothing.
 
-    floor.py PORT {constant|typed} {asyncio|uvloop|threads}
+    floor.py PORT {constant|typed} {asyncio|uvloop|threads|core}
 
-`constant` answers the same bytes whatever it gets; `typed` parses the real request and builds the real answer.
+`constant` answers the same bytes whatever it gets; `typed` parses the real request and builds the real answer. `core` is the
+host's own server, on uvloop.
 """
 
 import asyncio
@@ -116,7 +117,7 @@ async def serve(port, kind):
     async def health(request, context):
         return SERVING
 
-    server = grpc.aio.server(options=OPTIONS)
+    server = await open_server("core", OPTIONS) if loop == "core" else grpc.aio.server(options=OPTIONS)
     handlers = typed_handlers() if kind == "typed" else constant_handlers()
     server.add_generic_rpc_handlers([Handlers(handlers, health)])
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -133,9 +134,11 @@ def serve_from_threads(port):
 
 
 port, kind, loop = sys.argv[1:]
+if loop == "core":
+    from connector_core.transport import open_server
 if loop == "threads":
     serve_from_threads(port)
-elif loop == "uvloop":
+elif loop in ("uvloop", "core"):
     import uvloop
 
     uvloop.run(serve(port, kind))
