@@ -15,22 +15,39 @@ class Outbox:
 
     Sending goes deep into core. Calls that are worked on by turns with it find the processor's caches taken, and clients
     that are answered one by one send their next calls one by one.
+
+    Attributes:
+        loop: the server's.
+        is_closed: whether nothing may be begun any more.
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[Callable[[], object]] = []
+        self.loop = asyncio.get_running_loop()
+        self.is_closed = False
+        self._waiting: list[Callable[[], int]] = []
 
-    def add(self, send: Callable[[], object]) -> None:
-        """Have this called."""
+    def add(self, send: Callable[[], int]) -> None:
+        """Have this called; it returns 0 where core has taken what was to be sent."""
         if not self._waiting:
-            self._loop.call_soon(self._send)
+            self.loop.call_soon(self._send)
         self._waiting.append(send)
+
+    def close(self) -> None:
+        """Drop what is not sent: all calls are over, and core ends the process that begins something on a closed queue."""
+        self.is_closed = True
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
+        if self.is_closed:
+            return
         for send in waiting:
-            send()
+            try:
+                refusal = send()
+            except Exception as error:  # noqa: BLE001 - one call's trouble is not the others'
+                self.loop.call_exception_handler({"message": "an answer could not be sent", "exception": error})
+            else:
+                if refusal:
+                    self.loop.call_exception_handler({"message": f"gRPC's core refused to send: error {refusal}"})
 
 
 def send_one(core: Any, outbox: Outbox, *answer: Any) -> None:
@@ -74,16 +91,17 @@ class AnswerStream:
         if self._message is None and not self._is_sending:
             self._outbox.add(self._send)
 
-    def _send(self) -> None:
+    def _send(self) -> int:
         operations = [] if self._has_begun else [cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)]
         self._has_begun = True
         if self._message is not None:
             operations.append(self._message)
         if self._status is not None:
-            self._core.start_server_batch((*operations, self._status), _ended)
-            return
+            refusal: int = self._core.start_server_batch((*operations, self._status), _ended)
+            return refusal
         self._message, self._is_sending = None, True
-        self._core.start_server_batch(tuple(operations), self._sent)
+        refusal = self._core.start_server_batch(tuple(operations), self._sent)
+        return refusal
 
     def _sent(self, event: Any) -> None:
         if not event.success:  # the client has gone

@@ -13,7 +13,7 @@ from grpc._cython import cygrpc
 
 from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
 from connector_core.transport.methods import Method, prepare
-from connector_core.transport.requests import Requests
+from connector_core.transport.requests import Requests, cancel_again
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ class _Status(NamedTuple):
 
 
 def _status(code: grpc.StatusCode, details: str, trailing_metadata: Metadata | None = None) -> _Status:
+    for key, value in trailing_metadata or ():
+        if not isinstance(key, str) or not isinstance(value, str | bytes):
+            raise TypeError(f"metadata is pairs of a text and a text or bytes, not of {key!r} and {value!r}")
     return _Status(code.value[0], details.encode(errors="replace"), trailing_metadata)
 
 
@@ -46,6 +49,11 @@ _UNIMPLEMENTED = _status(grpc.StatusCode.UNIMPLEMENTED, "this host serves no suc
 _NO_REQUEST = _status(grpc.StatusCode.INTERNAL, "the call ended before its request had come")
 _BAD_REQUEST = _status(grpc.StatusCode.INTERNAL, "the request's bytes are no such message")
 _FAILED = _status(grpc.StatusCode.UNKNOWN, "the host failed; its log says more")
+
+
+def shown(name: bytes) -> str:
+    """Return a method's name, which a client may have put in no text at all."""
+    return name.decode(errors="replace")
 
 
 class Common(NamedTuple):
@@ -104,7 +112,7 @@ class Call:
         if method is None:
             self._end(_UNIMPLEMENTED)
         elif method.streams_in:
-            self._requests = Requests(core, partial(self._read, method.read) if method.read else None)
+            self._requests = Requests(core, server.outbox, partial(self._read, method.read) if method.read else None)
             self._answer(self._requests)
         else:
             core.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
@@ -132,21 +140,25 @@ class Call:
         """End the call with a status.
 
         Raises:
-            grpc.aio.AbortError: always.
+            grpc.aio.AbortError: always, but for
+            TypeError: the metadata cannot be sent.
         """
         self._aborted = _status(code, details, trailing_metadata)
+        self._end(self._aborted)  # at once: what the handler still cleans up is not the client's to wait for
         raise grpc.aio.AbortError
 
     async def write(self, answer: Any) -> None:
         """Send one of many answers; return when the one before it is on its way."""
         if self._is_over:
-            raise asyncio.CancelledError  # the client has gone, and this has been said before
+            await cancel_again()
         if self._answers is None:
             self._answers = AnswerStream(self._core, self._server.outbox)
         await self._answers.write(self._message(answer))
 
     def _received(self, event: Any) -> None:
         raw = event.batch_operations[0].message()
+        if self._is_over:  # its client went before the request was looked at
+            return
         if raw is None:
             self._end(_NO_REQUEST)
         else:
@@ -158,10 +170,11 @@ class Call:
         self._is_over = True
         if self._requests is not None:
             self._requests.end()
-        if not is_over and task is not None and not task.done():
+        if task is not None and not task.done():
             self._server.outliving.add(task)
             task.add_done_callback(self._server.outliving.discard)
-            task.cancel()
+            if not is_over:
+                task.cancel()
 
     def _answer(self, given: Any) -> None:
         self._task = asyncio.Task(self._run(given), loop=self._server.loop)
@@ -171,7 +184,7 @@ class Call:
         assert method is not None  # noqa: S101 - calls of no method are not answered by a task
         try:
             if self._server.interceptors:
-                method = await self._intercepted(method)
+                method = self._method = await self._intercepted(method)
             if method.read is not None and not method.streams_in:
                 given = self._read(method.read, given)
             if method.streams_out:
@@ -213,7 +226,7 @@ class Call:
                 return method.handler
             return await self._server.interceptors[place].intercept_service(partial(continue_at, place + 1), details)
 
-        return prepare(await continue_at(0, CallDetails(self._name.decode(), self._metadata)))
+        return prepare(await continue_at(0, CallDetails(shown(self._name), self._metadata)))
 
     def _failed(self, error: BaseException) -> None:
         if self._aborted is not None:
@@ -221,7 +234,7 @@ class Call:
         elif isinstance(error, asyncio.CancelledError):
             self._end(_CANCELLED)
         else:
-            _log.error("%s failed", self._name.decode(), exc_info=error)
+            _log.error("%s failed", shown(self._name), exc_info=error)
             self._end(_FAILED)
 
     def _end(self, status: _Status, *messages: Any) -> None:

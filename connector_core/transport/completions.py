@@ -33,14 +33,14 @@ class Completions:
     def __init__(self) -> None:
         self.queue = cygrpc.CompletionQueue()
         self._loop = asyncio.get_running_loop()
-        self._context = contextvars.copy_context()
         self._first: list[Any] = []
         self._waiters_turn = threading.Semaphore(0)
         self._is_closed = False
         self._waiter = threading.Thread(target=self._wait, name="grpc completions", daemon=True)
 
     def start(self) -> None:
-        """Begin to call."""
+        """Begin to call, in a copy of this context."""
+        self._context = contextvars.copy_context()
         self._waiter.start()
         self._waiters_turn.release()
 

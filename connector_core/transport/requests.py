@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from grpc._cython import cygrpc
+
+from connector_core.transport.answers import Outbox
 
 _NO_FLAGS = 0
 
@@ -20,17 +22,29 @@ class Requests:
 
     Args:
         core: the call.
+        outbox: when that is closed, nothing more is fetched unasked.
         read: bytes to a request, where not the bytes are wanted.
     """
 
-    __slots__ = ("_arrived", "_core", "_fetched", "_has_ended", "_is_fetching", "_read", "_reader")
+    __slots__ = (
+        "_arrived",
+        "_core",
+        "_fetched",
+        "_has_ended",
+        "_is_fetching",
+        "_is_over",
+        "_outbox",
+        "_read",
+        "_reader",
+    )
 
-    def __init__(self, core: Any, read: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, core: Any, outbox: Outbox, read: Callable[[bytes], Any] | None) -> None:
         self._core = core
+        self._outbox = outbox
         self._read = read
         self._arrived: deque[bytes] = deque()
         self._fetched = 0
-        self._has_ended = self._is_fetching = False
+        self._has_ended = self._is_fetching = self._is_over = False
         self._reader: asyncio.Future[None] | None = None
         self._fetch()
 
@@ -39,6 +53,8 @@ class Requests:
 
     async def __anext__(self) -> Any:
         while not self._arrived:
+            if self._is_over:
+                await cancel_again()
             if self._has_ended:
                 raise StopAsyncIteration
             if not self._is_fetching:
@@ -49,8 +65,8 @@ class Requests:
         return raw if self._read is None else self._read(raw)
 
     def end(self) -> None:
-        """The call is over: there is nothing more to fetch."""
-        self._has_ended = True
+        """The call is over: there is nothing more to fetch, and what came last was not meant to be the end."""
+        self._is_over = True
         self._wake()
 
     def _fetch(self) -> None:
@@ -58,17 +74,27 @@ class Requests:
         self._core.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._came)
 
     def _came(self, event: Any) -> None:
-        self._is_fetching = False
         raw = event.batch_operations[0].message()
-        if raw is None:
-            self._has_ended = True
-        else:
-            self._arrived.append(raw)
-            self._fetched += 1
-            if self._fetched < _UNASKED and not self._has_ended:
-                self._fetch()
+        if raw is None:  # at the requests' end, and where the client has gone, which is told next
+            self._outbox.loop.call_soon(self._come_to_an_end)
+            return
+        self._is_fetching = False
+        self._arrived.append(raw)
+        self._fetched += 1
+        if self._fetched < _UNASKED and not self._is_over and not self._outbox.is_closed:
+            self._fetch()
+        self._wake()
+
+    def _come_to_an_end(self) -> None:
+        self._has_ended = True
         self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+async def cancel_again() -> NoReturn:
+    """Cancel who goes on with a call that is over, after it was told; one that does so for ever lets others have their turns."""
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc.aio
 from grpc._cython import cygrpc
 
 from connector_core.transport.answers import Outbox
-from connector_core.transport.calls import Call, CallDetails, Common
+from connector_core.transport.calls import Call, CallDetails, Common, shown
 from connector_core.transport.completions import Completions
 from connector_core.transport.methods import Method, prepare
 
@@ -81,6 +82,7 @@ class CoreServer:
         asyncio.get_running_loop().call_soon(self._end)  # not from within what it ends
 
     def _end(self) -> None:
+        self._common.outbox.close()
         self._completions.close()
         self._ended.set()
 
@@ -91,7 +93,7 @@ class CoreServer:
     def _arrived(self, event: Any) -> None:
         if not self._is_stopping:
             self._ask_for_a_call()
-        if event.success and event.call_details.method:
+        if event.success and event.call_details.method and not self._common.outbox.is_closed:
             Call(event, self._method(event), self._common)
 
     def _method(self, event: Any) -> Method | None:
@@ -99,9 +101,16 @@ class CoreServer:
         name = event.call_details.method
         if (method := self._methods.get(name)) is not None:
             return method
-        details = CallDetails(name.decode(), event.invocation_metadata)
-        handler = next((found for one in self._handlers if (found := one.service(details)) is not None), None)
+        details = CallDetails(shown(name), event.invocation_metadata)
+        try:
+            handler = next((found for one in self._handlers if (found := one.service(details)) is not None), None)
+        except Exception as error:  # noqa: BLE001 - it is the call's to log and to answer
+            return prepare(grpc.unary_unary_rpc_method_handler(partial(_raise, error)))
         if handler is None:
             return None
         method = self._methods[name] = prepare(handler)
         return method
+
+
+async def _raise(error: Exception, _request: Any, _call: Any) -> NoReturn:
+    raise error

@@ -1,9 +1,10 @@
-"""Tests that hold for both generations of the protocol run once for either."""
+"""Tests that hold for both generations of the protocol run once for either, and so do those of both transports."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.bytes_server import TRANSPORTS
 from tests.support.generations import speak
 
 
@@ -20,3 +21,9 @@ def spoken(request: pytest.FixtureRequest) -> Iterator[str]:
     speak(request.param)
     yield request.param
     speak("v1")
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """What serves gRPC."""
+    return str(request.param)
