@@ -6,6 +6,18 @@ from typing import Any
 
 import grpc.aio
 
+# All that the server takes of core; where something is missing, the error of the import says what.
+from grpc._cython.cygrpc import (  # noqa: F401
+    CompletionQueue,
+    CompletionType,
+    ReceiveCloseOnServerOperation,
+    ReceiveMessageOperation,
+    SendInitialMetadataOperation,
+    SendMessageOperation,
+    SendStatusFromServerOperation,
+    Server,
+)
+
 from connector_core.transport.server import CoreServer
 
 _SERVICE = "connector_core.Probe"
@@ -37,10 +49,11 @@ async def _try(server: CoreServer) -> str:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             ask: Any = channel.unary_unary(f"/{_SERVICE}/One")
             many: Any = channel.stream_stream(f"/{_SERVICE}/Many")
-            answers = [await ask(_GREETING, timeout=_PATIENCE)]
-            answers += [answer async for answer in many(iter([_GREETING, _GREETING]), timeout=_PATIENCE)]
+            answers = [await ask(_GREETING)]
+            answers += [answer async for answer in many(iter([_GREETING, _GREETING]))]
     finally:
-        await server.stop(0)
+        async with asyncio.timeout(_PATIENCE):
+            await server.stop(0)
     return "" if answers == [_GREETING] * 3 else f"calls to it are answered {answers}"
 
 

@@ -37,7 +37,7 @@ class CoreServer:
         self._completions = Completions()
         self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set())
         self._ended = asyncio.Event()
-        self._is_stopping = False
+        self._is_started = self._is_stopping = False
         self._core.register_completion_queue(self._completions.queue)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -60,6 +60,7 @@ class CoreServer:
 
     async def start(self) -> None:
         """Serve."""
+        self._is_started = True
         self._core.start()
         self._completions.start()
         for _ in range(_READY):
@@ -67,6 +68,8 @@ class CoreServer:
 
     async def stop(self, grace: float | None) -> None:
         """Take no new calls, let those in flight finish within `grace` seconds, cancel the others, and end."""
+        if not self._is_started:
+            return
         if not self._is_stopping:
             self._is_stopping = True
             self._core.shutdown(self._completions.queue, self._shut_down)
