@@ -96,11 +96,11 @@ class AnswerStream:
         self._has_begun = True
         if self._message is not None:
             operations.append(self._message)
-        if self._status is not None:
-            refusal: int = self._core.start_server_batch((*operations, self._status), _ended)
-            return refusal
+        is_last = self._status is not None
+        if is_last:
+            operations.append(self._status)
         self._message, self._is_sending = None, True
-        refusal = self._core.start_server_batch(tuple(operations), self._sent)
+        refusal: int = self._core.start_server_batch(tuple(operations), _ended if is_last else self._sent)
         return refusal
 
     def _sent(self, event: Any) -> None:

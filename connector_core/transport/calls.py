@@ -37,7 +37,8 @@ class _Status(NamedTuple):
 
 
 def _status(code: grpc.StatusCode, details: str, trailing_metadata: Metadata | None = None) -> _Status:
-    for key, value in trailing_metadata or ():
+    unchecked: Any = trailing_metadata or ()
+    for key, value in unchecked:
         if not isinstance(key, str) or not isinstance(value, str | bytes):
             raise TypeError(f"metadata is pairs of a text and a text or bytes, not of {key!r} and {value!r}")
     return _Status(code.value[0], details.encode(errors="replace"), trailing_metadata)

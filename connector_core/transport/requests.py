@@ -95,6 +95,6 @@ class Requests:
 
 
 async def cancel_again() -> NoReturn:
-    """Cancel who goes on with a call that is over, after it was told; one that does so for ever lets others have their turns."""
+    """Cancel who goes on with a call that is over; if that one does not mind, others have their turns at least."""
     await asyncio.sleep(0)
     raise asyncio.CancelledError
