@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -20,6 +21,11 @@ _log = logging.getLogger(__name__)
 _NO_DEADLINE = 1e12
 """Seconds since the epoch that no deadline reaches; core gives a time in the far future, or an infinite one, for none."""
 
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_TEXT = re.compile(rb"[ -~]*")
+_BYTES = re.compile(rb".*", re.DOTALL)
+"""What core sends; how it refuses other metadata differs by its version."""
+
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
@@ -37,10 +43,10 @@ class _Status(NamedTuple):
 
 
 def _status(code: grpc.StatusCode, details: str, trailing_metadata: Metadata | None = None) -> _Status:
-    unchecked: Any = trailing_metadata or ()
-    for key, value in unchecked:
-        if not isinstance(key, str) or not isinstance(value, str | bytes):
-            raise TypeError(f"metadata is pairs of a text and a text or bytes, not of {key!r} and {value!r}")
+    for key, value in trailing_metadata or ():
+        raw = value.encode() if isinstance(value, str) else value
+        if not _KEY.fullmatch(key) or not (_BYTES if key.endswith("-bin") else _TEXT).fullmatch(raw):
+            raise ValueError(f"metadata cannot have {value!r} under {key!r}")
     return _Status(code.value[0], details.encode(errors="replace"), trailing_metadata)
 
 
@@ -142,7 +148,7 @@ class Call:
 
         Raises:
             grpc.aio.AbortError: always, but for
-            TypeError: the metadata cannot be sent.
+            TypeError, ValueError: the metadata cannot be sent.
         """
         self._aborted = _status(code, details, trailing_metadata)
         self._end(self._aborted)  # at once: what the handler still cleans up is not the client's to wait for
