@@ -1,8 +1,10 @@
 """Calls that are cut, and hosts that are stopped, leave no task, thread or file descriptor behind."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import grpc.aio
 import pytest
 
+from connector_core import Phase, Resource
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, JobMeta, Jobs, eventually
 from tests.support.echo import echoes
@@ -115,6 +118,48 @@ async def soon() -> None:
     """Give calls a moment to get anywhere on their way."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+@contextmanager
+def garbage() -> Iterator[list[Any]]:
+    """Fill the list with the objects of ours that had to be found by the garbage collector in the block."""
+    found: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += [one for one in gc.garbage if type(one).__module__.startswith("connector_core")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["on_loop", "in_thread", "in_place"])
+async def test_answered_calls_leave_nothing_to_the_garbage_collector(kind: str) -> None:
+    def block(**_arguments: Any) -> Any:
+        return JobMeta("1")
+
+    def succeed(**_arguments: Any) -> Resource:
+        return Resource(Phase.SUCCEEDED)
+
+    in_thread = Jobs("in_thread", create=block, get=succeed, delete=block), Answers("in_thread_do", do=succeed)
+    others = [make(f"{one}{more}") for one in ("on_loop", "in_place") for make, more in ((Jobs, ""), (Answers, "_do"))]
+    settings = {"in_place": ["test-in_place connector", "test-in_place_do connector"]}
+    async with running_server(*in_thread, *others, settings=settings) as host:
+
+        async def call_each() -> None:
+            for number in range(5):
+                meta = JobMeta(f"{number}").encode()
+                await asyncio.gather(host.create(kind), host.get(kind, meta), host.delete(kind, meta))
+                await host.execute(f"{kind}_do")
+
+        await call_each()
+        with garbage() as found:
+            await call_each()
+        assert found == []
 
 
 @pytest.mark.parametrize(("kind", "at_once"), [("on_loop", 1200), ("in_thread", 2 * WORKERS)])
