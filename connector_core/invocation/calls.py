@@ -78,12 +78,12 @@ class LoopRunner:
 
     async def _work(self) -> None:
         self._has_begun = True
-        outcome: Outcome
         try:
-            outcome = (await self._function(), None)
+            answer = await self._function()
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a call must end that call alone
-            outcome = (None, error)
-        self._finish(outcome)
+            self._finish((None, error))
+        else:
+            self._finish((answer, None))
 
 
 class PoolRunner:
@@ -117,7 +117,8 @@ class PoolRunner:
             self._outcome = (None, error)
 
     def _tell(self) -> None:
-        self._finish(self._outcome)
+        outcome, self._outcome = self._outcome, (None, None)  # or an error knows this, and this the error
+        self._finish(outcome)
 
 
 class Call:
@@ -153,7 +154,10 @@ class Call:
         except BaseException:
             self._on_end(False)
             raise
-        return await self._future
+        try:
+            return await self._future
+        finally:
+            del self  # or an error's traceback knows this call, which knows the future, which knows the error
 
     def expire(self) -> None:
         """Let `wait` raise TimeoutError, unless it is over already."""
@@ -184,7 +188,7 @@ class Call:
 
     def _settle(self, outcome: Outcome) -> None:
         self._is_settled = True
-        del self._runner  # which knows this call: a circle would wait for the garbage collector, with all that the call was about
+        del self._runner  # which knows this call: both would wait for the garbage collector, with all that the call was about
         self._on_end(self._is_abandoned)
         if self._future.done():
             return
@@ -200,4 +204,10 @@ class CodeError(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()  # without the error's text: authors' exceptions may not even be printable
-        self.error = error
+        self._error: BaseException | None = error
+
+    def take(self) -> BaseException:
+        """Return the error, once, to be raised in place of this: neither may know the other then."""
+        error, self._error = self._error, None
+        assert error is not None  # noqa: S101 - it is taken where it arrives
+        return error

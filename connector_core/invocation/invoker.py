@@ -195,7 +195,7 @@ class Invoker:
         try:
             return await call.wait()
         except CodeError as carried:
-            raise carried.error from carried.error.__cause__
+            raise carried.take()  # noqa: B904 - it has the cause that it has
         except CapacityExceededError as error:
             error.plugin, error.operation = place.connector.plugin.name, operation.name
             raise
@@ -208,6 +208,7 @@ class Invoker:
         finally:
             for timer in timers:
                 timer.cancel()
+            del call, runner  # see `Call.wait`
 
     def _span(self, place: Place, operation: Operation) -> AbstractContextManager[CodeSpan | None]:
         if self._trace is None or operation.name in LIFECYCLE:

@@ -82,8 +82,10 @@ class Place:
             self.in_flight -= 1
 
     def translated(self, operation: Operation, error: BaseException) -> ConnectorError:
-        """Return what an operation's code raised as an error of this package."""
-        return translate(error, self.connector, operation, self._scrub)
+        """Return what an operation's code raised as an error of this package, with no context but its cause."""
+        translated = translate(error, self.connector, operation, self._scrub)
+        translated.__suppress_context__ = True
+        return translated
 
     def _made_context(self, base: contextvars.Context, subject: Subject) -> contextvars.Context:
         context = base.copy()
@@ -129,12 +131,12 @@ async def run_in_place(
             raise too_late(place.connector, operation) from None
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        translated = place.translated(operation, error)
-        raise translated from translated.__cause__
+        raise place.translated(operation, error)  # noqa: B904 - in no variable of a frame that its traceback knows
     finally:
         POOL_OF_CALL.reset(token)
         CODE.reset(code)
         place.leave(operation)
+        del task, deadline  # or an error's traceback knows the task, which comes to know the error
 
 
 @types.coroutine

@@ -12,7 +12,7 @@ from uuid import uuid4
 import grpc.aio
 import pytest
 
-from connector_core import Phase, Resource
+from connector_core import PermanentError, Phase, Resource
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, JobMeta, Jobs, eventually
 from tests.support.echo import echoes
@@ -155,6 +155,32 @@ async def test_answered_calls_leave_nothing_to_the_garbage_collector(kind: str) 
                 meta = JobMeta(f"{number}").encode()
                 await asyncio.gather(host.create(kind), host.get(kind, meta), host.delete(kind, meta))
                 await host.execute(f"{kind}_do")
+
+        await call_each()
+        with garbage() as found:
+            await call_each()
+        assert found == []
+
+
+@pytest.mark.parametrize("kind", ["on_loop", "in_thread", "in_place"])
+async def test_failed_calls_leave_nothing_to_the_garbage_collector(kind: str) -> None:
+    def fail(**_arguments: Any) -> Any:
+        raise PermanentError("no")
+
+    async def fail_on_loop(**_arguments: Any) -> Any:
+        await asyncio.sleep(0)
+        fail()
+
+    how = fail if kind == "in_thread" else fail_on_loop
+    connectors = Jobs(kind, create=how, get=how, delete=how), Answers(f"{kind}_do", do=how)
+    settings = {"in_place": ["test-in_place connector", "test-in_place_do connector"]}
+    async with running_server(*connectors, settings=settings) as host:
+
+        async def call_each() -> None:
+            for number in range(5):
+                meta = JobMeta(f"{number}").encode()
+                calls = host.create(kind), host.get(kind, meta), host.delete(kind, meta), host.execute(f"{kind}_do")
+                await asyncio.gather(*calls, return_exceptions=True)
 
         await call_each()
         with garbage() as found:

@@ -84,7 +84,7 @@ async def test_whatever_the_code_raises_is_carried(error: BaseException) -> None
     work.finish((None, error))
     with pytest.raises(CodeError) as caught:
         await counted.ended()
-    assert caught.value.error is error
+    assert caught.value.take() is error
 
 
 async def test_an_exception_that_cannot_be_printed_is_carried_as_well() -> None:
