@@ -16,6 +16,21 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transport",
+        choices=("core", "aio"),
+        help="how the servers in the tests' own process serve gRPC, where a test does not choose (default: as hosts do)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if transport := config.getoption("--transport"):
+        from tests.support.transports import serve_through
+
+        serve_through(transport, pytest.MonkeyPatch())
+
+
 @pytest.fixture(scope="session")
 def core_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of connector-core, built from this checkout."""

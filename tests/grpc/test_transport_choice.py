@@ -10,13 +10,13 @@ import pytest
 from grpc._cython import cygrpc
 
 import connector_core.transport
-from connector_core import server as host_server
 from connector_core.errors import SettingsError
 from connector_core.testing import running_server
 from connector_core.transport import open_server
 from connector_core.transport.server import CoreServer
 from tests.fakes import Jobs
 from tests.support.bytes_server import ARITIES, serving
+from tests.support.transports import serve_through
 
 _MODULES = ("answers", "calls", "completions", "methods", "probe", "requests", "server")
 
@@ -116,16 +116,22 @@ async def other(_request: bytes, _context: Any) -> bytes:
     return b"other"
 
 
-@pytest.mark.parametrize(("choice", "kind"), [("core", CoreServer), ("aio", grpc.aio.Server)])
-async def test_the_setting_chooses(choice: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Any] = []
+KINDS = [("core", CoreServer), ("aio", grpc.aio.Server)]
 
-    async def noted(*arguments: Any) -> Any:
-        opened.append(await open_server(*arguments))
-        return opened[-1]
 
-    monkeypatch.setattr(host_server, "open_server", noted)
+@pytest.mark.parametrize(("choice", "kind"), KINDS)
+async def test_a_run_of_the_tests_chooses_for_hosts_that_do_not(
+    choice: str, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_through(choice, monkeypatch)
+    async with running_server(Jobs()) as host:
+        assert isinstance(host.server._grpc, kind)
+    async with running_server(Jobs(), settings={"transport": "core"}) as host:
+        assert isinstance(host.server._grpc, CoreServer)
+
+
+@pytest.mark.parametrize(("choice", "kind"), KINDS)
+async def test_the_setting_chooses(choice: str, kind: type) -> None:
     async with running_server(Jobs(), settings={"transport": choice}) as host:
+        assert isinstance(host.server._grpc, kind)
         assert await host.health() == "SERVING"
-    (server,) = opened
-    assert isinstance(server, kind)
