@@ -188,7 +188,7 @@ class Call:
 
     def _settle(self, outcome: Outcome) -> None:
         self._is_settled = True
-        del self._runner  # which knows this call: both would wait for the garbage collector, with all that the call was about
+        del self._runner  # knows this call: both would wait for the garbage collector, with all that it was about
         self._on_end(self._is_abandoned)
         if self._future.done():
             return
