@@ -102,6 +102,23 @@ class TestStatuses:
             assert (await outcome(server.one("One")))[0] is StatusCode.UNKNOWN
             assert (await outcome(server.one("One")))[0] is StatusCode.UNKNOWN
 
+    @pytest.mark.parametrize("name", ["One", "Out", "Written"])
+    async def test_what_no_handler_of_exceptions_catches_ends_the_call(self, name: str) -> None:
+        class OutOfReachError(BaseException):
+            pass
+
+        async def fail(_request: Any, _context: Any) -> bytes:
+            raise OutOfReachError(SECRET)
+
+        async def fail_later(_request: Any, _context: Any) -> AsyncIterator[bytes]:
+            yield b"first"
+            raise OutOfReachError(SECRET)
+
+        async with serving("core", One=one(fail), Out=out(fail_later), Written=out(fail), Echo=one(echo)) as server:
+            call = server.one(name) if name == "One" else server.out(name)
+            assert await outcome(call) == (StatusCode.UNKNOWN, "the host failed; its log says more")
+            assert await server.one("Echo", b"x") == b"x"
+
     async def test_a_handler_that_cancels_itself_ends_the_call_as_cancelled(self) -> None:
         async def cancel(_request: Any, _context: Any) -> bytes:
             raise asyncio.CancelledError
