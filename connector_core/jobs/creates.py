@@ -8,7 +8,7 @@ again; and what was started for an attempt that nobody ever got an answer about 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,25 +17,22 @@ from connector_core.connection import Connection
 from connector_core.errors import (
     ConnectorError,
     DeadlineExceededError,
-    JobNotFoundError,
     MemoryUnavailableError,
     PermanentError,
     TransientError,
 )
 from connector_core.invocation import Invoker
 from connector_core.jobs import envelope
-from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, Done, SupersededError, name_of
 from connector_core.jobs.eager import begin, is_over
 from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.orphans import Orphans
 from connector_core.jobs.promises import Promises, patience
 from connector_core.registry import RegisteredConnector
 from connector_core.task import Attempt
 
 _log = logging.getLogger(__name__)
-
-_DELETE_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,7 @@ class Creates:
         self.promises = Promises(memory, options.remember_seconds, limit_of=limit_of)
         self._claims = Claims(memory, owner, options.remember_seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
-        self._ageing: dict[str, asyncio.TimerHandle] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._orphans = Orphans(invoker, self._claims, options.orphan_seconds)
 
     async def create(
         self,
@@ -176,12 +172,10 @@ class Creates:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         await self.promises.close()
-        for timer in self._ageing.values():
-            timer.cancel()
-        self._ageing.clear()
+        self._orphans.close()
 
     def _under_way(self) -> set[asyncio.Task[Any]]:
-        return {*self._running.values(), *self._background}
+        return {*self._running.values(), *self._orphans.under_way}
 
     async def _create_once(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
@@ -203,7 +197,8 @@ class Creates:
             raise
         finally:
             if earlier:
-                self._spawn(self._delete_earlier(connector, earlier, created, arguments["connection"]))
+                later = created.resource_meta if created is not None else b""
+                self._orphans.delete_earlier(connector, earlier, later, arguments["connection"])
         if is_new and name not in self._running:  # nobody else has had a turn, nor has one before this is answered
             self._claims.answer_at_once(name, created.resource_meta)
             return _Outcome(created, None, is_new=True)
@@ -225,15 +220,11 @@ class Creates:
         """
         done = await self._claims.keep(name, created.resource_meta)
         if done.resource_meta != created.resource_meta:
-            self._spawn(self._delete(connector, created.resource_meta, connection))
+            self._orphans.delete_job(connector, created.resource_meta, connection)
             return _Outcome(Created(done.resource_meta), done, is_new=False)
         if done.data is not None:
             await self._give_up_if_later(connector, name, connection)
-            if self._options.orphan_seconds is not None:
-                loop = asyncio.get_running_loop()
-                self._ageing[name] = loop.call_later(
-                    self._options.orphan_seconds, self._aged, connector, name, connection
-                )
+            self._orphans.watch(connector, name, connection)
         return _Outcome(created, done, is_new=True)
 
     async def _give_up_if_later(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
@@ -243,7 +234,7 @@ class Creates:
             _log.warning("whether a later attempt has begun could not be looked up: %s", error)
             return
         if later is not None:
-            self._spawn(self._delete_orphan(connector, name, connection, later))
+            self._orphans.delete(connector, name, connection, later)
             raise SupersededError("a later attempt of this task has begun, so what this one started is deleted again")
 
     async def _invoke(
@@ -266,7 +257,7 @@ class Creates:
         """Refuse a resource meta that no engine receives, and delete its job, which nobody could find again."""
         if len(resource_meta) <= self._options.max_answer_bytes - AROUND_BYTES:
             return Created(resource_meta)
-        self._spawn(self._delete(connector, resource_meta, connection))
+        self._orphans.delete_job(connector, resource_meta, connection)
         raise PermanentError(
             f"the resource meta takes {len(resource_meta):,} bytes, and the engine receives "
             f"{self._options.max_answer_bytes:,}: let the connector keep no more in it than finds the job again",
@@ -294,59 +285,7 @@ class Creates:
             if not is_new:
                 raise
             _log.warning("a job's create was answered, which could not be remembered: %s", error)
-        if (timer := self._ageing.pop(name, None)) is not None:
-            timer.cancel()
-
-    async def _delete_earlier(
-        self, connector: RegisteredConnector, earlier: Iterable[str], created: Created | None, connection: Connection
-    ) -> None:
-        """Delete what earlier attempts of the same task started without anybody having got the answer.
-
-        Not before this one has ended: a backend may have given it the job of an earlier attempt, which is to stay.
-        """
-        later = created.resource_meta if created is not None else b""
-        for key in earlier:
-            await self._delete_orphan(connector, name_of(connector.name, key), connection, later)
-
-    def _aged(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
-        self._ageing.pop(name, None)
-        self._spawn(self._delete_orphan(connector, name, connection))
-
-    async def _delete_orphan(
-        self, connector: RegisteredConnector, name: str, connection: Connection, later: bytes | None = None
-    ) -> None:
-        orphan = await self._claims.doom(name, later)
-        if orphan is not None:
-            await self._delete(connector, orphan, connection)
-            await self._claims.gone(name)
-
-    async def _delete(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> None:
-        """Delete a job that the host has to see to by itself, with what the create brought that led to it."""
-        if envelope.unseal(resource_meta) is not None:
-            return
-        from connector_core.jobs.retrying import try_patiently
-
-        began = time.monotonic()
-        arguments = {"connection": connection, **job_arguments(connector, resource_meta)}
-        try:
-            await try_patiently(_DELETE_TRIES, lambda: self._invoker.invoke(connector, "delete", arguments))
-        except JobNotFoundError:
-            return
-        except ConnectorError as error:
-            _log.error(
-                "plugin %s: a job that connector %s started for an attempt nobody waits for could not be deleted in %.0f s "
-                "and may be running still: %s",
-                connector.plugin.name,
-                connector.name,
-                time.monotonic() - began,
-                error,
-            )
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(_log_failure)
+        self._orphans.heard_of(name)
 
 
 def _outcome(connector: RegisteredConnector, running: asyncio.Task[_Outcome]) -> _Outcome:
@@ -381,8 +320,3 @@ def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> Non
             error,
             exc_info=error.__cause__,
         )
-
-
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("what earlier attempts left behind could not be seen to: %s", error, exc_info=error)

@@ -294,7 +294,7 @@ async def test_an_earlier_attempt_that_is_still_under_way_is_deleted_as_soon_as_
     async with running_server(held.connector(), settings=settings) as server:
         await lose(server, held)
         assert await create(server, 1) == meta("job-2")
-        await eventually(lambda: not server.server._jobs._creates._background)
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
         assert held.deleted == []
         held.gate.open()
         await eventually(lambda: held.deleted)
@@ -319,7 +319,7 @@ async def test_one_who_still_waits_for_an_attempt_that_is_over_is_told_so() -> N
         waits = create(server)
         await held.gate.reached()
         await create(server, 1)
-        await eventually(lambda: not server.server._jobs._creates._background)
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
         held.gate.open()
         error = await status(waits)
         await eventually(lambda: held.deleted)
@@ -402,7 +402,7 @@ async def test_an_earlier_attempt_that_ends_late_with_the_same_job_leaves_it_to_
     async with running_server(held.connector(create=one_for_all)) as server:
         await lose(server, held)
         assert await create(server, 1) == meta("the task's")
-        await eventually(lambda: not server.server._jobs._creates._background)
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
         held.gate.open()
         await ended(server)
     assert held.deleted == []
@@ -469,8 +469,8 @@ async def test_what_was_answered_has_no_age() -> None:
     warehouse = Warehouse()
     async with running_server(warehouse.connector(), settings={"orphan_seconds": 0.01}) as server:
         await asyncio.gather(*(create(server, path=f"{PREFIX}/{number}") for number in range(20)))
-        assert server.server._jobs._creates._ageing == {}
-        await eventually(lambda: not server.server._jobs._creates._background)
+        assert server.server._jobs._creates._orphans._ageing == {}
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
     assert warehouse.deleted == []
 
 
@@ -484,8 +484,8 @@ async def test_what_another_host_has_answered_has_no_age_either() -> None:
     held.gate.open()
     await no_more(first)
     await second.create()
-    assert first.creates._ageing
-    await eventually(lambda: not first.creates._ageing)
+    assert first.creates._orphans._ageing
+    await eventually(lambda: not first.creates._orphans._ageing)
     await first.close()
     await second.close()
     assert held.deleted == []
@@ -532,7 +532,7 @@ async def test_in_place_a_create_that_was_answered_is_not_deleted_by_a_later_att
     async with running_server(quick.connector(), settings={**settings, **IN_PLACE}) as server:
         for attempt in range(3):
             await create(server, attempt)
-        await eventually(lambda: not server.server._jobs._creates._background)
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
     assert quick.started == ["job-1", "job-2", "job-3"]
     assert quick.deleted == []
 
@@ -588,7 +588,7 @@ async def test_in_place_an_attempt_that_a_later_one_has_ended_is_not_begun_anew_
         await quick.gate.reached()
         quick.trouble["create"].insert(0, LookupError("the later one fails, too"))
         await status(create(server, 1))
-        await eventually(lambda: not server.server._jobs._creates._background)
+        await eventually(lambda: not server.server._jobs._creates._orphans.under_way)
         quick.gate.open()
         await status(lost)
         quick._before = {}
@@ -862,7 +862,7 @@ async def test_a_later_attempt_at_another_host_deletes_the_orphan(redis: RedisSe
     ):
         await lose(a, held)
         await create(b, 1)
-        await eventually(lambda: not b.server._jobs._creates._background)
+        await eventually(lambda: not b.server._jobs._creates._orphans.under_way)
         held.gate.open()
         await eventually(lambda: held.deleted)
     assert held.deleted == ["job-1"]
@@ -1208,7 +1208,7 @@ async def test_at_the_end_nothing_is_waited_for_longer_than_told_and_nothing_lef
     await host.create(1)
     await host.close(0)
     assert host.creates._running == {}
-    assert host.creates._background == set()
+    assert host.creates._orphans.under_way == set()
     held.gate.open()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
@@ -1224,5 +1224,5 @@ async def test_nothing_is_left_behind_by_creates_that_end_in_any_way() -> None:
     await asyncio.gather(*calls, return_exceptions=True)
     await host.close()
     assert host.creates._running == {}
-    assert host.creates._background == set()
+    assert host.creates._orphans.under_way == set()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
