@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +22,7 @@ from connector_core.errors import (
     LiteralError,
     PluginCallError,
 )
+from connector_core.likeness import alike
 from connector_core.literals import to_literal_map
 from connector_core.logs import cut_page
 from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, ResourceMeta
@@ -129,7 +129,7 @@ def _inspect(connector: ConnectorBase, name: str, function: Callable[..., Any]) 
 
 
 def _unknown_argument(where: str, name: str, offered: tuple[str, ...]) -> str:
-    near = get_close_matches(name, offered, n=1)
+    near = alike(name, offered)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     known = f"it can have {', '.join(offered)}" if offered else "it can have none"
     return f"{where}() asks for an argument {name!r} that does not exist{hint}: {known}"

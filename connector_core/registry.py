@@ -1,7 +1,6 @@
 """Which connector serves which task category, with what was found out about it at registration."""
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from reprlib import repr as shown
 from typing import Any
@@ -23,6 +22,7 @@ from connector_core.errors import (
     NotRegisteredError,
     UnsupportedOperationError,
 )
+from connector_core.likeness import alike
 from connector_core.operations import DEADLINES, Operation, inspect_operations
 from connector_core.resource import ResourceMeta
 from connector_core.task import TaskCategory
@@ -278,6 +278,6 @@ def _refuse_unlistable(entry: RegisteredConnector) -> None:
 def _not_found(what: str, wanted: str, existing: list[str]) -> str:
     if len(wanted) > _LONGEST_SHOWN:  # a client's string: looking for near names takes time by its length
         wanted = f"{wanted[:_LONGEST_SHOWN]}..."
-    near = get_close_matches(wanted, existing, n=3)
+    near = alike(wanted, existing, 3)
     hint = f" (near names: {', '.join(map(repr, near))})" if near else ""
     return f"{what} {wanted!r}{hint}; this host has {', '.join(sorted(existing)) or 'none'}"

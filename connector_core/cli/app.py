@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
+from connector_core.likeness import alike
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve_command", "serve"),
@@ -30,7 +30,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in COMMANDS:
-            near = get_close_matches(cmd_name, COMMANDS, n=1)
+            near = alike(cmd_name, COMMANDS)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"No such command {cmd_name!r}.{hint}")
         module, name = COMMANDS[cmd_name]

@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from connector_core import hookspecs
 from connector_core.connector import ConnectorBase
 from connector_core.errors import PluginLoadError
 from connector_core.hookspecs import PROJECT, Adopted, BridgedPlugin, hookimpl
+from connector_core.likeness import alike
 from connector_core.plugins.discovery import PluginSource
 from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
 
@@ -164,7 +164,7 @@ def _marked(manager: pluggy.PluginManager, source: PluginSource) -> list[str]:
     marked = [name for name, value in inspect.getmembers(plugin) if hasattr(value, f"{PROJECT}_impl")]
     for name in marked:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = alike(name, known)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise PluginLoadError(f"{source.value!r} implements a hook {name}() that does not exist; {hint}")
     return marked

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-import secrets
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter, time
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
@@ -29,6 +29,8 @@ _log = logging.getLogger("connector_core.calls")
 
 _CHANGES = frozenset({create_operation, delete_operation, do_operation})
 """Operations whose success is worth a line by default; polls come by the thousand."""
+
+_REFERENCE_BYTES = 6
 
 _CLOCKS_APART = 0.1
 """A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
@@ -144,7 +146,7 @@ class Request:
         if self._failure is None:
             self._ended("OK")
             return
-        reference = secrets.token_hex(6)
+        reference = os.urandom(_REFERENCE_BYTES).hex()
         status = status_of(self._failure, reference)
         self._ended(status.code.name, reference, self._failure, status.details)
 
@@ -163,7 +165,7 @@ class Request:
 
     async def failed(self, error: Exception) -> NoReturn:
         """Answer with the status of `error`; the traceback stays in the log."""
-        reference = secrets.token_hex(6)
+        reference = os.urandom(_REFERENCE_BYTES).hex()
         status = status_of(error, reference)
         self._ended(status.code.name, reference, error, status.details)
         await self._context.abort(*status)

@@ -1,8 +1,9 @@
 """What is wrong with a table, all of it, each mistake with its place."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import NamedTuple
+
+from connector_core.likeness import alike
 
 
 class Mistake(NamedTuple):
@@ -42,7 +43,7 @@ class TableError(ValueError):
 
 def near(name: str, known: tuple[str, ...]) -> str:
     """Say which key may have been meant; nothing, where none is like it."""
-    found = get_close_matches(name, known, n=1)
+    found = alike(name, known)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 

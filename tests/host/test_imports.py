@@ -63,9 +63,22 @@ FOR_OTHER_COMMANDS = {
     "connector_core.testing",
 }
 OF_PLUGINS = {"pydantic", "pydantic_core", "flytekit", "flyte", "numpy", "pandas", "pyarrow", "yaml", "requests"}
-FOR_NOBODY = {"typer", "argparse", "wsgiref", "importlib.metadata", "email.message", "unittest", "xml"}
+FOR_MISTAKES = {"difflib"}
+FOR_NOBODY = {
+    "encodings.idna",
+    "secrets",
+    "typer",
+    "argparse",
+    "wsgiref",
+    "importlib.metadata",
+    "email.message",
+    "unittest",
+    "xml",
+}
 
-NOT_FOR_GRPC = FOR_HTTP | FOR_THE_PAGE | FOR_A_TERMINAL | FOR_EXTRAS | FOR_OTHER_COMMANDS | OF_PLUGINS | FOR_NOBODY
+NOT_FOR_GRPC = (
+    FOR_HTTP | FOR_THE_PAGE | FOR_A_TERMINAL | FOR_EXTRAS | FOR_OTHER_COMMANDS | OF_PLUGINS | FOR_MISTAKES | FOR_NOBODY
+)
 
 
 @pytest.fixture

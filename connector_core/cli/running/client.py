@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +13,7 @@ from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgent
 
 from connector_core.cli.running.job import Job
 from connector_core.errors import ConnectorError, NotRegisteredError, SettingsError
+from connector_core.likeness import alike
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
@@ -196,7 +196,7 @@ def check_endpoint(endpoint: str) -> str:
 def not_served(category: TaskCategory, served: Iterable[TaskCategory]) -> NotRegisteredError:
     """Return the error for a task type that nothing serves."""
     names = sorted(str(one) for one in served)
-    near = get_close_matches(str(category), names, n=3) or [one for one in names if one.startswith(f"{category.name}@")]
+    near = alike(str(category), names, 3) or [one for one in names if one.startswith(f"{category.name}@")]
     hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
     return NotRegisteredError(
         f"no connector serves the task type {str(category)!r}{hint}; served are: {', '.join(names) or 'none'}"

@@ -4,7 +4,6 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from connector_core.cli.running.given import (
 )
 from connector_core.cli.running.templates import make_template, read_template
 from connector_core.errors import LiteralError, SettingsError
+from connector_core.likeness import alike
 from connector_core.literals import to_literal
 from connector_core.literals.describe import described
 from connector_core.task import TaskCategory
@@ -165,7 +165,7 @@ def _left_out(name: str, literal_type: LiteralType) -> Literal:
 
 
 def _unknown_input(name: str, declared: Mapping[str, Any]) -> SettingsError:
-    near = get_close_matches(name, declared, n=1)
+    near = alike(name, declared)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return SettingsError(f"the task takes no input {name!r}{hint}; it takes {', '.join(sorted(declared)) or 'none'}")
 
