@@ -50,6 +50,7 @@ def main() -> None:
         print(report.claims(results))
         print(f"A rehearsal: the figures are in {path}, the page is as it was.")
     else:
+        results = Results.read(path)  # as they are kept, which is rounded
         report.write(results)
         scaling.write(results)
         print(report.claims(results))
