@@ -54,18 +54,27 @@ class _Watch:
         self._context = context
         self._is_told_serving = False
         self._told_of_the_end = asyncio.Event()
+        self._is_silent = asyncio.Event()
+        self._is_silent.set()
 
     async def write(self, answer: HealthCheckResponse) -> None:
         """Send a status."""
+        self._is_silent.clear()
         await self._context.write(answer)
+        self._is_silent.set()
         self._is_told_serving = answer.status == HealthCheckResponse.SERVING
         if answer.status == HealthCheckResponse.NOT_SERVING:
             self._told_of_the_end.set()
 
     async def end(self) -> None:
-        """End the stream, behind NOT_SERVING where the last that the client has heard is SERVING."""
-        if self._is_told_serving:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told_of_the_end.wait(), _PATIENCE)
+        """End the stream, behind what is being written, and behind NOT_SERVING where the client has last heard SERVING.
+
+        `grpc.aio` cannot end a stream while it writes to it: it would be left open until the client ends it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._is_silent.wait()
+                if self._is_told_serving:
+                    await self._told_of_the_end.wait()
         self.is_over = True
         self.task.cancel()
