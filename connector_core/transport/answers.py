@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import SendInitialMetadataOperation
 
 NO_FLAGS = 0
 
@@ -52,7 +52,7 @@ class Outbox:
 
 def send_one(core: Any, outbox: Outbox, *answer: Any) -> None:
     """Send all of a call's answer: its message, if it has one, and its status."""
-    operations = (cygrpc.SendInitialMetadataOperation(None, NO_FLAGS), *answer)
+    operations = (SendInitialMetadataOperation(None, NO_FLAGS), *answer)
     outbox.add(partial(core.start_server_batch, operations, _ended))
 
 
@@ -92,7 +92,7 @@ class AnswerStream:
             self._outbox.add(self._send)
 
     def _send(self) -> int:
-        operations = [] if self._has_begun else [cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)]
+        operations = [] if self._has_begun else [SendInitialMetadataOperation(None, NO_FLAGS)]
         self._has_begun = True
         if self._message is not None:
             operations.append(self._message)

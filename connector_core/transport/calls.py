@@ -10,7 +10,12 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import grpc.aio
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import (
+    ReceiveCloseOnServerOperation,
+    ReceiveMessageOperation,
+    SendMessageOperation,
+    SendStatusFromServerOperation,
+)
 
 from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
 from connector_core.transport.methods import Method, prepare
@@ -115,14 +120,14 @@ class Call:
         self._answers: AnswerStream | None = None
         self._aborted: _Status | None = None
         self._is_over = False
-        core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
+        core.start_server_batch((ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
         if method is None:
             self._end(_UNIMPLEMENTED)
         elif method.streams_in:
             self._requests = Requests(core, server.outbox, partial(self._read, method.read) if method.read else None)
             self._answer(self._requests)
         else:
-            core.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
+            core.start_server_batch((ReceiveMessageOperation(NO_FLAGS),), self._received)
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the client's deadline, `None` where it set none."""
@@ -218,7 +223,7 @@ class Call:
     def _message(self, answer: Any) -> Any:
         method = self._method
         raw = answer if method is None or method.write is None else method.write(answer)
-        return cygrpc.SendMessageOperation(raw, NO_FLAGS)
+        return SendMessageOperation(raw, NO_FLAGS)
 
     def _read(self, read: Any, raw: bytes) -> Any:
         try:
@@ -249,7 +254,7 @@ class Call:
             return
         self._is_over = True
         code, details, trailing_metadata = self._aborted or status
-        last = cygrpc.SendStatusFromServerOperation(trailing_metadata, code, details, NO_FLAGS)
+        last = SendStatusFromServerOperation(trailing_metadata, code, details, NO_FLAGS)
         if self._answers is None:
             send_one(self._core, self._server.outbox, *messages, last)
         else:

@@ -5,10 +5,10 @@ import contextvars
 import threading
 from typing import Any
 
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import CompletionQueue, CompletionType
 
-_NOTHING_THERE = cygrpc.CompletionType.queue_timeout
-_SHUT_DOWN = cygrpc.CompletionType.queue_shutdown
+_NOTHING_THERE = CompletionType.queue_timeout
+_SHUT_DOWN = CompletionType.queue_shutdown
 
 _AT_ONCE = 64
 """Completions that are handled in one turn of the loop, before timers and sockets have theirs."""
@@ -31,7 +31,7 @@ class Completions:
     """
 
     def __init__(self) -> None:
-        self.queue = cygrpc.CompletionQueue()
+        self.queue = CompletionQueue()
         self._loop = asyncio.get_running_loop()
         self._first: list[Any] = []
         self._waiters_turn = threading.Semaphore(0)

@@ -5,11 +5,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import ReceiveMessageOperation
 
-from connector_core.transport.answers import Outbox
-
-_NO_FLAGS = 0
+from connector_core.transport.answers import NO_FLAGS, Outbox
 
 _UNASKED = 2
 """Requests that are fetched before somebody asks: a sync call is a header and the inputs."""
@@ -71,7 +69,7 @@ class Requests:
 
     def _fetch(self) -> None:
         self._is_fetching = True
-        self._core.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._came)
+        self._core.start_server_batch((ReceiveMessageOperation(NO_FLAGS),), self._came)
 
     def _came(self, event: Any) -> None:
         raw = event.batch_operations[0].message()

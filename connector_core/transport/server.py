@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import grpc.aio
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import Server
 
 from connector_core.transport.answers import Outbox
 from connector_core.transport.calls import Call, CallDetails, Common, shown
@@ -31,7 +31,7 @@ class CoreServer:
         options: Sequence[tuple[str, int]] = (),
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
-        self._core = cygrpc.Server(tuple(options), False)
+        self._core = Server(tuple(options), False)
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._methods: dict[str, Method] = {}
         self._completions = Completions()
