@@ -144,12 +144,16 @@ class RunningServer:
     async def get_logs(
         self, task_type: str, resource_meta: bytes, *, lines: int = 0, token: str = "", timeout: float | None = None
     ) -> AsyncIterator[agent_pb2.GetTaskLogsResponse]:
-        """Call GetTaskLogs and yield each message of the stream."""
+        """Call GetTaskLogs and yield each message of the stream; who stops reading cancels the call."""
         request = agent_pb2.GetTaskLogsRequest(
             task_category=_category(task_type), resource_meta=resource_meta, lines=lines, token=token
         )
-        async for message in self.async_stub.GetTaskLogs(request, timeout=timeout):
-            yield message
+        call = self.async_stub.GetTaskLogs(request, timeout=timeout)
+        try:
+            async for message in call:
+                yield message
+        finally:  # gRPC itself does not see a reader go who is cancelled just when the request has been sent
+            call.cancel()
 
     async def execute(
         self,
@@ -170,8 +174,10 @@ class RunningServer:
             ),
             timeout=timeout,
         )
-        answer: agent_pb2.ExecuteTaskSyncResponse = await call.read()
-        call.cancel()
+        try:
+            answer: agent_pb2.ExecuteTaskSyncResponse = await call.read()
+        finally:
+            call.cancel()
         return answer.header.resource
 
     async def health(self, service: str = "") -> str:

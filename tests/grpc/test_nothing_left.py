@@ -38,7 +38,8 @@ class Waiting:
         self._count()
         is_open = asyncio.Event()
         self._loops.append((asyncio.get_running_loop(), is_open))
-        await is_open.wait()
+        if not self._is_open.is_set():  # looked at behind the append, for those who come while the others are let go
+            await is_open.wait()
         return JobMeta("1")
 
     def block(self) -> Any:
@@ -209,6 +210,19 @@ async def test_thousands_of_cancelled_calls_leave_nothing_behind(kind: str, at_o
         await rounds(200)
         await before.come_back()
         assert await host.health() == "SERVING"
+
+
+async def test_a_reader_of_logs_who_is_cancelled_at_any_moment_ends_the_call() -> None:
+    waiting = Waiting()
+    async with running_server(*waiting_connectors(waiting)) as host:
+        for turns in [*range(60)] * 8:  # a request is sent, and its first page read, within so many
+            readers = [asyncio.ensure_future(read(host.get_logs("on_loop", JobMeta("1").encode()))) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+        await quiet(host)
 
 
 async def test_calls_whose_deadlines_pass_by_the_hundred_leave_nothing_behind() -> None:
