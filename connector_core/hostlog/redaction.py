@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from connector_core.resource import ResourceMeta
@@ -17,6 +19,9 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _RESOURCE_META = "resource_meta"
 _KNOWN_KEYS = frozenset({"idempotency_key"})
 """Names with such a word that hold no secret."""
+
+_LONGEST_KNOWN_NAME = 100
+"""Names are few, and those of each line the same; what is longer is no name, and not kept."""
 
 MAX_TEXT = 64 * 1024
 _MAX_DEPTH = 8
@@ -40,11 +45,15 @@ _IN_URL = re.compile(r"(?P<user>://[^\s/:@]{0,200}:)[^\s/@]{1,2000}(?=@)")
 
 def is_secret(name: str, value: object) -> bool:
     """Whether the value under a name is one that must not be logged."""
+    is_always, is_unless_a_number = (_words if len(name) <= _LONGEST_KNOWN_NAME else _words.__wrapped__)(name)
+    return is_always or (is_unless_a_number and not (value is None or isinstance(value, int | float)))
+
+
+@lru_cache(maxsize=1024)
+def _words(name: str) -> tuple[bool, bool]:
+    """Return whether a name is one of secrets, and whether it is one unless its value is a number."""
     words = {word.lower() for word in _WORD.findall(name)}
-    if words & _ALWAYS or _RESOURCE_META in name:
-        return True
-    is_number = value is None or isinstance(value, int | float)
-    return bool(words & _UNLESS_A_NUMBER) and not is_number and name not in _KNOWN_KEYS
+    return bool(words & _ALWAYS) or _RESOURCE_META in name, bool(words & _UNLESS_A_NUMBER) and name not in _KNOWN_KEYS
 
 
 def without_secrets(value: Any, *, keeps_others: bool = False, depth: int = 0) -> Any:
@@ -68,10 +77,10 @@ def without_secrets(value: Any, *, keeps_others: bool = False, depth: int = 0) -
             _key(name): HIDDEN
             if is_secret(str(name), one)
             else without_secrets(one, keeps_others=keeps_others, depth=depth + 1)
-            for name, one in _first(value.items())
+            for name, one in islice(value.items(), _MAX_ITEMS)
         }
     if isinstance(value, list | tuple | set | frozenset):
-        copied = [without_secrets(one, keeps_others=keeps_others, depth=depth + 1) for one in _first(value)]
+        copied = [without_secrets(one, keeps_others=keeps_others, depth=depth + 1) for one in islice(value, _MAX_ITEMS)]
         return tuple(copied) if isinstance(value, tuple) else copied
     return value if keeps_others else _printed(value)
 
@@ -83,10 +92,6 @@ def cut(text: str) -> str:
 
 def _key(name: object) -> Any:
     return name if isinstance(name, str | int | float | bool) or name is None else _printed(name)
-
-
-def _first(values: Iterable[Any]) -> list[Any]:
-    return [one for _, one in zip(range(_MAX_ITEMS), values, strict=False)]
 
 
 def _printed(value: object) -> str:
@@ -109,19 +114,7 @@ class Scrubber:
 
     def scrub(self, value: Any) -> Any:
         """Return a text, or all in a plain value, without secrets."""
-        if isinstance(value, str):
-            return self._scrub_text(value)
-        if isinstance(value, Mapping):
-            return {self.scrub(name): self.scrub(one) for name, one in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.scrub(one) for one in value]
-        return value
-
-    def _scrub_text(self, text: str) -> str:
-        for secret in self._long_first():
-            text = text.replace(secret, HIDDEN)
-        text = _IN_TEXT.sub(_hide_value, text)
-        return _IN_URL.sub(rf"\g<user>{HIDDEN}", text) if "://" in text else text
+        return _scrubbed(value, self._long_first())
 
     def _long_first(self) -> tuple[str, ...]:
         """Return what is known and long enough; no pattern of all, which would be compiled anew for each that callers bring."""
@@ -131,6 +124,26 @@ class Scrubber:
             long_first = tuple(sorted((one for one in known if len(one) >= _SHORTEST_SECRET), key=len, reverse=True))
             self._seen = (known, long_first)
         return long_first
+
+
+def _scrubbed(value: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return _scrubbed_text(value, secrets)
+    if isinstance(value, Mapping):
+        return {_scrubbed(name, secrets): _scrubbed(one, secrets) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(one, secrets) for one in value]
+    return value
+
+
+def _scrubbed_text(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if ":" in text or "=" in text:  # one of which the patterns need, and most texts do not have
+        text = _IN_TEXT.sub(_hide_value, text)
+        if "://" in text:
+            text = _IN_URL.sub(rf"\g<user>{HIDDEN}", text)
+    return text
 
 
 def _hide_value(found: "re.Match[str]") -> str:

@@ -11,6 +11,8 @@ from connector_core.hostlog.redaction import Scrubber, cut
 
 PluginOf = Callable[[str], str]
 
+_to_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
 
 def json_lines(scrubber: Scrubber, plugin_of: PluginOf) -> Callable[[Entry], str]:
     """Return what renders a line as one JSON object.
@@ -31,7 +33,7 @@ def json_lines(scrubber: Scrubber, plugin_of: PluginOf) -> Callable[[Entry], str
         line |= {f"{name}_" if name in line else str(name): value for name, value in entry.fields.items()}
         if said := behind(entry):
             line["exception"] = said
-        return json.dumps(scrubber.scrub(line), ensure_ascii=False, default=repr)
+        return _to_json(scrubber.scrub(line))
 
     return render
 

@@ -3,6 +3,7 @@
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
@@ -11,6 +12,9 @@ from connector_core.hostlog.entries import Entry
 
 _MAX_WAITING_BYTES = 16 * 1024 * 1024
 _MAX_BATCH = 200
+
+_GATHERING = 0.005
+"""Seconds for which a line waits for others: where each call is logged, waking for each line would cost more than the line."""
 
 Render = Callable[[Entry], str]
 
@@ -99,6 +103,10 @@ class Writer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
+                are_few = len(self._waiting) < _MAX_BATCH
+            if are_few:
+                time.sleep(_GATHERING)
+            with self._changed:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
                 self._is_writing = True
             self._write(batch)
@@ -119,28 +127,30 @@ class Writer:
             return  # whoever read it has gone, or it is closed: there is nobody to tell
 
 
-def _chunks(lines: Iterable[str]) -> Iterator[str]:
-    """Put lines together as far as the kernel writes them in one piece, so that child processes' lines do not get into them."""
-    chunk, size = "", 0
+def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
+    """Put lines together as far as the kernel writes them in one piece, so that child processes' lines do not get into them.
+
+    A lone surrogate, which stands for a byte that is no text, becomes the escape that JSON has for it.
+    """
+    chunk = b""
     for line in lines:
-        line_size = len(line.encode(errors="backslashreplace"))
-        if chunk and size + line_size > select.PIPE_BUF:
+        raw = line.encode(errors="backslashreplace")
+        if chunk and len(chunk) + len(raw) > select.PIPE_BUF:
             yield chunk
-            chunk, size = "", 0
-        chunk, size = chunk + line, size + line_size
+            chunk = b""
+        chunk += raw
     yield chunk
 
 
-def write_all(stream: TextIO, text: str) -> None:
-    """Write a text past the stream's own buffer, whose lock others hold who print to a pipe that nobody reads."""
+def write_all(stream: TextIO, raw: bytes) -> None:
+    """Write past the stream's own buffer, whose lock others hold who print to a pipe that nobody reads."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):  # a stream of a test, or of a program around the host
-        stream.write(text)
+        stream.write(raw.decode())
         stream.flush()
         return
-    # A lone surrogate, which stands for a byte that is no text, becomes the escape that JSON has for it.
-    left = memoryview(text.encode(errors="backslashreplace"))
+    left = memoryview(raw)
     while left:
         try:
             left = left[os.write(descriptor, left) :]
