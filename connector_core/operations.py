@@ -11,7 +11,6 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from connector_core.connector import ConnectorBase
@@ -213,10 +212,17 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
     if answer.outputs is not None:
         encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
     if answer.custom_info is not None:
-        encoded.custom_info.CopyFrom(ParseDict(dict(answer.custom_info), Struct()))
+        encoded.custom_info.CopyFrom(_struct(answer.custom_info))
     if answer.error_code:
         encoded.agent_error.code = answer.error_code
     return encoded
+
+
+def _struct(values: Mapping[str, Any]) -> Struct:
+    from google.protobuf.json_format import ParseDict
+
+    struct: Struct = ParseDict(dict(values), Struct())
+    return struct
 
 
 def _phase_of(answered: object) -> Phase:

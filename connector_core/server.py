@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from connector_core.services import HealthService
 from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.services.recording import Recorder
+from connector_core.services.reflection import ReflectionHandler
 from connector_core.settings import Settings
 from connector_core.transport import GrpcServer, open_server
 from connector_core.tuning import LoopFactory, grpc_options, limits_of, loop_factory
@@ -133,7 +134,7 @@ class ConnectorServer:
         except BaseException:
             await self.stop(grace=0)
             raise
-        for service in ("", *self._service_names()):
+        for service in ("", *self.generations.names):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         if self._http is not None:
             self._serve_http(self._http, calls)
@@ -141,7 +142,7 @@ class ConnectorServer:
     def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
         face = HttpFace(
             self.metrics,
-            self.generations.descriptors,
+            lambda: self.generations.descriptors,
             calls,
             self.not_ready,
             self._gateway,
@@ -189,14 +190,13 @@ class ConnectorServer:
         options, interceptors = grpc_options(self.settings), tracing.interceptors if tracing else ()
         server = await open_server(self.settings.transport, options, interceptors)
         recorder = Recorder(self.metrics, *self._listeners())
-        services = self.generations.services(self.registry, self._jobs, recorder)
-        server.add_generic_rpc_handlers([raw_handler(one.descriptor, one.servicer) for one in services])
+        servicers = self.generations.servicers(self.registry, self._jobs, recorder)
+        server.add_generic_rpc_handlers([raw_handler(name, servicer) for name, servicer in servicers.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        _enable_reflection(server, self._service_names())
+        server.add_generic_rpc_handlers([ReflectionHandler(lambda: self.generations.descriptors)])
         self.port = self._bind(server)
         await server.start()
         self._grpc = server
-        servicers = {one.descriptor.name: one.servicer for one in services}
         self._calls = ServedCalls(servicers, tracing.serving if tracing else None)
         return self._calls
 
@@ -225,9 +225,6 @@ class ConnectorServer:
     def _state(self) -> HostState:
         not_started = {(one.plugin.name, one.name): str(error) for one, error in self.not_started.items()}
         return HostState(self.not_ready(), not_started, self._is_draining)
-
-    def _service_names(self) -> list[str]:
-        return [descriptor.full_name for descriptor in self.generations.descriptors]
 
     def _bind(self, server: GrpcServer) -> int:
         host, port = self.settings.host, self.settings.port
@@ -284,13 +281,6 @@ def _make_app(face: HttpFace) -> Any:
     from connector_core.http.app import make_app
 
     return make_app(face)
-
-
-def _enable_reflection(server: GrpcServer, services: Sequence[str]) -> None:
-    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-
-    names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
 
 
 def _show_plugins(metrics: Metrics, plugins: PluginLoadResult) -> None:

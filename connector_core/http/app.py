@@ -16,7 +16,7 @@ from connector_core.http.scrapes import metrics_route
 def make_app(face: HttpFace) -> Starlette:
     """Put the app together."""
     probes = Probes(face.calls, face.not_ready)
-    derived = derive_routes(face.services)
+    derived = derive_routes(face.services())
     gateway = Gateway(derived, face.calls, face.gateway)
     shown: list[bytes] = []
 

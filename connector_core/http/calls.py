@@ -82,7 +82,7 @@ class ServedCalls:
     Make it on the loop that serves gRPC.
 
     Args:
-        servicers: by the name of their service.
+        servicers: by the full name of their service.
         trace: makes spans, where there are traces.
     """
 
@@ -209,7 +209,7 @@ class ServedCalls:
                     await hand_over(answer)
 
     def _method(self, method: MethodDescriptor) -> Any:
-        return getattr(self._servicers[method.containing_service.name], method.name)
+        return getattr(self._servicers[method.containing_service.full_name], method.name)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ class HttpFace(msgspec.Struct, frozen=True):
 
     Attributes:
         metrics: what `/metrics` shows.
-        services: the protocol's services, of each generation that is served.
+        services: returns the protocol's services, of each generation that is served.
         calls: the servicers, on the loop that serves gRPC.
         not_ready: why this host should get no calls now; it is asked on the loop that serves gRPC.
         gateway: what is served as JSON.
@@ -95,7 +95,7 @@ class HttpFace(msgspec.Struct, frozen=True):
     """
 
     metrics: Metrics
-    services: Sequence[ServiceDescriptor]
+    services: Callable[[], Sequence[ServiceDescriptor]]
     calls: ServedCalls
     not_ready: Callable[[], Sequence[str]]
     gateway: GatewayOptions

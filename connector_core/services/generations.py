@@ -2,11 +2,9 @@
 
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-from flyteidl.service import agent_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
 from connector_core.errors import SettingsError
@@ -22,14 +20,10 @@ from connector_core.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_FIRST = tuple(f"flyteidl.service.{name}" for name in ("SyncAgentService", "AsyncAgentService", "AgentMetadataService"))
+_SECOND = tuple(f"flyteidl2.connector.{name}" for name in ("AsyncConnectorService", "ConnectorMetadataService"))
+
 _EXTRA = "the extra v2 is not installed: pip install 'connector-core[v2]'"
-
-
-class Service(msgspec.Struct, frozen=True):
-    """One of the protocol's services, and who answers its calls."""
-
-    descriptor: ServiceDescriptor
-    servicer: object
 
 
 class Generations:
@@ -52,26 +46,31 @@ class Generations:
         self._second, self.without_v2 = _load(settings.protocols)
 
     @property
+    def names(self) -> Sequence[str]:
+        """The services' full names, those of the first generation first."""
+        return _FIRST if self._second is None else (*_FIRST, *_SECOND)
+
+    @property
     def descriptors(self) -> Sequence[ServiceDescriptor]:
-        """The services, those of the first generation first."""
+        """The services' descriptors, in the same order; few hosts are asked for what has to be imported for them."""
+        from flyteidl.service import agent_pb2
+
         files = [agent_pb2.DESCRIPTOR, *([self._second.DESCRIPTOR] if self._second is not None else [])]
         return [service for file in files for service in sorted(file.services_by_name.values(), key=_place)]
 
-    def services(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> list[Service]:
-        """Make the services, over one registry and the same jobs."""
-        servicers: dict[str, object] = {
-            "AsyncAgentService": AsyncConnectorService(registry, jobs, recorder, self._first),
-            "SyncAgentService": SyncConnectorService(registry, jobs, recorder, self._first),
-            "AgentMetadataService": ConnectorMetadataService(registry, recorder),
-        }
+    def servicers(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> Mapping[str, object]:
+        """Make who answers, by the services' full names, over one registry and the same jobs."""
+        servicers: list[object] = [
+            SyncConnectorService(registry, jobs, recorder, self._first),
+            AsyncConnectorService(registry, jobs, recorder, self._first),
+            ConnectorMetadataService(registry, recorder),
+        ]
         if self._second is not None:
-            servicers |= {
-                "AsyncConnectorService": AsyncConnectorService(
-                    registry, jobs, recorder, self._second.V2(self._secrets.note_brought)
-                ),
-                "ConnectorMetadataService": self._second.ConnectorMetadataService(registry, recorder),
-            }
-        return [Service(descriptor, servicers[descriptor.name]) for descriptor in self.descriptors]
+            servicers += [
+                AsyncConnectorService(registry, jobs, recorder, self._second.V2(self._secrets.note_brought)),
+                self._second.ConnectorMetadataService(registry, recorder),
+            ]
+        return dict(zip(self.names, servicers, strict=True))
 
 
 def _place(service: ServiceDescriptor) -> int:

@@ -4,11 +4,13 @@ A deserializer that raises inside `grpc.aio` is answered UNKNOWN, so decoding is
 INVALID_ARGUMENT and can pass good bytes on unread.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _MAKE: Mapping[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -18,11 +20,27 @@ _MAKE: Mapping[tuple[bool, bool], Callable[..., Any]] = {
 }
 
 
-def raw_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-    """Return the handler that gives each method of `service` to the servicer's method of the same name."""
-    methods = {
-        method.name: _MAKE[method.client_streaming, method.server_streaming](getattr(servicer, method.name))
-        for method in service.methods
-    }
-    handler: grpc.GenericRpcHandler = grpc.method_handlers_generic_handler(service.full_name, methods)
+def takes_stream(method: Method) -> Method:
+    """Mark a servicer's method that takes a stream of requests."""
+    method.__dict__["takes_stream"] = True
+    return method
+
+
+def raw_handler(service: str, servicer: object) -> grpc.GenericRpcHandler:
+    """Return the handler that gives each method of a service to the servicer's method of the same name.
+
+    The servicer's class says which there are, and what streams; the protocol's descriptors say the same, and take as long to
+    import as all of the services.
+
+    Args:
+        service: its full name.
+        servicer: each method of its class whose name is capitalised is one of the service; asynchronous generators stream.
+    """
+    names = [name for name in vars(type(servicer)) if name[0].isupper()]
+    methods = {name: _handler(getattr(servicer, name)) for name in names}
+    handler: grpc.GenericRpcHandler = grpc.method_handlers_generic_handler(service, methods)
     return handler
+
+
+def _handler(method: Callable[..., Any]) -> Any:
+    return _MAKE[hasattr(method, "takes_stream"), inspect.isasyncgenfunction(method)](method)

@@ -15,6 +15,7 @@ from connector_core.operations import Deferred
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments, key_of
 from connector_core.services.decoding import decode, find_by_template
+from connector_core.services.handlers import takes_stream
 from connector_core.services.recording import Recorder, Request, record_connector_stream
 from connector_core.services.v1 import V1
 from connector_core.task import Attempt
@@ -32,6 +33,7 @@ class SyncConnectorService:
         self._jobs = jobs
         self._dialect = dialect or V1()
 
+    @takes_stream
     @record_connector_stream(do_operation)
     async def ExecuteTaskSync(self, raw: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:
         """Take a header, then inputs; answer with one message that carries the resource.

@@ -1,7 +1,6 @@
 """Reads the settings, and names every mistake where it stands."""
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,8 @@ def settings_file(file: Path | None) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:

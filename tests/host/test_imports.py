@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -64,6 +65,10 @@ FOR_OTHER_COMMANDS = {
 }
 OF_PLUGINS = {"pydantic", "pydantic_core", "flytekit", "flyte", "numpy", "pandas", "pyarrow", "yaml", "requests"}
 FOR_MISTAKES = {"difflib"}
+FOR_REFLECTION = {"grpc_reflection.v1alpha"}
+FOR_DESCRIPTORS = {"google.protobuf.descriptor_pb2", "flyteidl.service"}
+FOR_A_SETTINGS_FILE = {"tomllib"}
+FOR_ANSWERS_WITH_MORE = {"google.protobuf.json_format"}
 FOR_NOBODY = {
     "encodings.idna",
     "secrets",
@@ -76,17 +81,33 @@ FOR_NOBODY = {
     "xml",
 }
 
-NOT_FOR_GRPC = (
-    FOR_HTTP | FOR_THE_PAGE | FOR_A_TERMINAL | FOR_EXTRAS | FOR_OTHER_COMMANDS | OF_PLUGINS | FOR_MISTAKES | FOR_NOBODY
+NOT_FOR_GRPC = set.union(
+    FOR_HTTP,
+    FOR_THE_PAGE,
+    FOR_A_TERMINAL,
+    FOR_EXTRAS,
+    FOR_OTHER_COMMANDS,
+    OF_PLUGINS,
+    FOR_MISTAKES,
+    FOR_REFLECTION,
+    FOR_A_SETTINGS_FILE,
+    FOR_ANSWERS_WITH_MORE,
+    FOR_NOBODY,
 )
+
+
+@contextmanager
+def telling_host(folder: Path, protocols: str = "auto") -> Iterator[HostProcess]:
+    """A host that prints what it imports."""
+    (folder / "a_plugin.py").write_text(PLUGIN)
+    options = ("--modules", "a_plugin", "--allow-plugin", "a_plugin")
+    with host_process(*options, cwd=folder, PYTHONPROFILEIMPORTTIME="1", CONNECTOR_HOST__PROTOCOLS=protocols) as host:
+        yield host
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[HostProcess]:
-    """A host that prints what it imports."""
-    (tmp_path / "a_plugin.py").write_text(PLUGIN)
-    options = ("--modules", "a_plugin", "--allow-plugin", "a_plugin")
-    with host_process(*options, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1") as host:
+    with telling_host(tmp_path) as host:
         yield host
 
 
@@ -100,6 +121,11 @@ def test_nothing_is_imported_that_serving_does_not_need(host: HostProcess) -> No
     """Where something has to be in the list of one day, the benchmarks of the start say what it costs."""
     assert "connector_core.server" in imported(host)
     assert imported(host) & NOT_FOR_GRPC == set()
+
+
+def test_the_first_generation_alone_needs_no_descriptors(tmp_path: Path) -> None:
+    with telling_host(tmp_path, protocols="v1") as host:
+        assert imported(host) & (NOT_FOR_GRPC | FOR_DESCRIPTORS) == set()
 
 
 def test_a_call_imports_nothing_of_it_either(host: HostProcess) -> None:

@@ -51,7 +51,7 @@ class Servicer:
 
 @asynccontextmanager
 async def _served(servicer: Servicer) -> AsyncIterator[ServedCalls]:
-    yield ServedCalls({"AsyncAgentService": servicer})
+    yield ServedCalls({"flyteidl.service.AsyncAgentService": servicer})
 
 
 @pytest.fixture
