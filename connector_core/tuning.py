@@ -64,8 +64,9 @@ def grpc_options(settings: Settings) -> list[tuple[str, int]]:
         *_connection_age(settings),
         ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
         ("grpc.max_receive_message_length", settings.max_request_bytes),
-        # The engine pings every 30 s while calls are active; gRPC's default allows a ping in 5 minutes.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # The engine pings every 30 s while calls are active, grpc-go every 10 s at the most; gRPC's default allows a ping in
+        # 5 minutes, and counts one that comes a millisecond early.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # gRPC's own bounds (1,000, and 3,000 for sure) answer a burst of polls CANCELLED, which counts against tasks for
         # ever. What a host takes is bounded for each connector instead.
