@@ -12,7 +12,7 @@ from tests.support.environments import ROOT, build_wheel
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("normal", deadline=None)
-hypothesis.settings.register_profile("long", deadline=None, max_examples=2000)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
