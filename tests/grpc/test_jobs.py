@@ -221,7 +221,7 @@ class TestErrors:
         ids=["ValueError", "PermissionError"],
     )
     async def test_where_nothing_is_ridden_out_its_code_goes_out(self, error: Exception, code: grpc.StatusCode) -> None:
-        settings = {"deadlines": {"get": 0.01}, "ride_out": {"failures": 0}}
+        settings = {"deadlines": {"get": 0.5}, "ride_out": {"failures": 0}}
         async with running_server(Jobs(get=raising(error)), settings=settings) as host:
             refused = await refusal(host.get("job", META))
         assert refused.code() is code
