@@ -142,7 +142,7 @@ class ConnectorServer:
     def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
         face = HttpFace(
             self.metrics,
-            lambda: self.generations.descriptors,
+            self.generations.descriptors,
             calls,
             self.not_ready,
             self._gateway,
@@ -193,7 +193,7 @@ class ConnectorServer:
         servicers = self.generations.servicers(self.registry, self._jobs, recorder)
         server.add_generic_rpc_handlers([raw_handler(name, servicer) for name, servicer in servicers.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        server.add_generic_rpc_handlers([ReflectionHandler(lambda: self.generations.descriptors)])
+        server.add_generic_rpc_handlers([ReflectionHandler(self.generations.descriptors)])
         self.port = self._bind(server)
         await server.start()
         self._grpc = server

@@ -191,7 +191,7 @@ def routes() -> str:
     """The routes of the JSON gateway."""
     rows = []
     for route in sorted(
-        derive_routes(Generations(Settings(protocols="both")).descriptors),
+        derive_routes(Generations(Settings(protocols="both")).descriptors()),
         key=lambda route: (route.is_about_tasks, route.template.text),
     ):
         method = route.method

@@ -50,9 +50,8 @@ class Generations:
         """The services' full names, those of the first generation first."""
         return _FIRST if self._second is None else (*_FIRST, *_SECOND)
 
-    @property
     def descriptors(self) -> Sequence[ServiceDescriptor]:
-        """The services' descriptors, in the same order; few hosts are asked for what has to be imported for them."""
+        """Return the services' descriptors, in the same order; few hosts are asked for what has to be imported for them."""
         from flyteidl.service import agent_pb2
 
         files = [agent_pb2.DESCRIPTOR, *([self._second.DESCRIPTOR] if self._second is not None else [])]

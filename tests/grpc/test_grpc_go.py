@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -12,9 +13,9 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from connector_core import LogPage, Phase
 from connector_core.literals import to_literal_map, to_python_map
 from connector_core.testing import RunningServer, running_server
-from tests.fakes import Answers, Gate, JobMeta, Jobs, Never, eventually
+from tests.fakes import Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.faults import in_flight
-from tests.support.go_caller import go_caller
+from tests.support.go_caller import GoCaller, go_caller
 
 pytestmark = pytest.mark.timeout(300)  # the first run builds the client
 
@@ -78,43 +79,42 @@ async def test_a_sync_task_is_read_and_cancelled(transport: str) -> None:
     async with running_server(Answers(), settings=settings(transport)) as host, go_caller(host.address) as engine:
         outcomes = [await engine.call("ExecuteTaskSync", *sync_requests(x=x), read=1, timeout=10) for x in range(50)]
         await eventually(lambda: not in_flight(host))
-        counted = succeeded(host, "do")
+        counted = succeeded(host, "do", "answer")
     headers = [agent_pb2.ExecuteTaskSyncResponse.FromString(one.answers[0]).header for one in outcomes]
     assert [to_python_map(one.resource.outputs) for one in headers] == [{"x": x} for x in range(50)]
     assert counted == 50
 
 
-def succeeded(host: RunningServer, operation: str) -> float:
+def succeeded(host: RunningServer, operation: str, task_type: str) -> float:
     """Return how many requests of an operation have succeeded."""
-    families = (one for one in host.server.metrics.registry.collect() if one.name == "flyte_connector_requests_success")
-    samples = (sample for family in families for sample in family.samples if sample.name.endswith("_total"))
-    return sum(sample.value for sample in samples if sample.labels["operation"] == operation)
+    return host.metric("flyte_connector_requests_success_total", operation=operation, task_type=task_type)
+
+
+@asynccontextmanager
+async def hanging(transport: str, method: str) -> AsyncIterator[tuple[GoCaller, Never, list[Any]]]:
+    """Serve a method that never ends; in the end, its code has been cancelled and nothing is in flight."""
+    never = Never()
+    connectors = Jobs(delete=never.wait), Answers(do=never.wait)
+    async with running_server(*connectors, settings=settings(transport)) as host, go_caller(host.address) as engine:
+        yield engine, never, [DELETE] if method == "DeleteTask" else sync_requests()
+        await happens(never.cancelled)
+        await eventually(lambda: not in_flight(host))
 
 
 @pytest.mark.parametrize("method", ["DeleteTask", "ExecuteTaskSync"])
 async def test_a_call_whose_deadline_passes_is_given_up(transport: str, method: str) -> None:
-    never = Never()
-    connectors = Jobs(delete=never.wait), Answers(do=never.wait)
-    async with running_server(*connectors, settings=settings(transport)) as host, go_caller(host.address) as engine:
-        requests: list[Any] = [DELETE] if method == "DeleteTask" else sync_requests()
+    async with hanging(transport, method) as (engine, _never, requests):
         outcome = await engine.call(method, *requests, timeout=0.3)
-        await asyncio.to_thread(never.cancelled.wait, 20)
-        await eventually(lambda: not in_flight(host))
     assert outcome.code == "DeadlineExceeded"
 
 
 @pytest.mark.parametrize("method", ["DeleteTask", "ExecuteTaskSync"])
 async def test_a_call_that_is_cancelled_is_given_up(transport: str, method: str) -> None:
-    never = Never()
-    connectors = Jobs(delete=never.wait), Answers(do=never.wait)
-    async with running_server(*connectors, settings=settings(transport)) as host, go_caller(host.address) as engine:
-        requests: list[Any] = [DELETE] if method == "DeleteTask" else sync_requests()
+    async with hanging(transport, method) as (engine, never, requests):
         call = engine.begin(method, *requests)
-        await asyncio.to_thread(never.begun.wait, 20)
+        await happens(never.begun)
         engine.cancel(call)
         outcome = await call
-        await asyncio.to_thread(never.cancelled.wait, 20)
-        await eventually(lambda: not in_flight(host))
     assert outcome.code == "Canceled"
 
 
@@ -177,7 +177,7 @@ async def test_a_host_that_leaves_costs_the_calls_on_their_way_at_most(
     at_once = 16
     async with go_caller(first.address, second.address) as engine:
         load = engine.begin("GetTask", get_request(), times=4000, at_once=at_once)
-        await eventually(lambda: succeeded(first, "get") > 100 and succeeded(second, "get") > 100)
+        await eventually(lambda: succeeded(first, "get", "job") > 100 and succeeded(second, "get", "job") > 100)
         await first.server.stop(5)
         outcome = await load
     (ok,) = (one for one in outcome.counts if one.startswith("OK"))
@@ -191,14 +191,14 @@ async def test_a_host_that_clients_have_left_costs_no_call(two_hosts: tuple[Runn
     first, second = two_hosts
     async with go_caller(first.address, second.address) as engine:
         load = engine.begin("GetTask", get_request(), times=8000, at_once=16)
-        await eventually(lambda: succeeded(first, "get") > 100 and succeeded(second, "get") > 100)
+        await eventually(lambda: succeeded(first, "get", "job") > 100 and succeeded(second, "get", "job") > 100)
         engine.send_to(second.address)
         settled = await engine.call("GetTask", get_request(), times=200, at_once=16)
         await eventually(lambda: not in_flight(first))
         await first.server.stop(5)
         outcome = await load
     assert [one.partition(" ")[0] for one in (*settled.counts, *outcome.counts)] == ["OK", "OK"]
-    assert succeeded(first, "get") + succeeded(second, "get") == 8200
+    assert succeeded(first, "get", "job") + succeeded(second, "get", "job") == 8200
 
 
 async def test_calls_in_flight_are_answered_while_the_host_drains(transport: str) -> None:

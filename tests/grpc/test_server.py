@@ -26,7 +26,7 @@ from tests.support.rpc import details_of, refusal
 
 META = JobMeta("7").encode()
 PLUGIN = "test-job connector"
-SERVICE_NAMES = [service.full_name for service in Generations(Settings(protocols="both")).descriptors]
+SERVICE_NAMES = [service.full_name for service in Generations(Settings(protocols="both")).descriptors()]
 
 
 class TestPorts:

@@ -55,7 +55,7 @@ class GoCaller:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def begin(self, method: str, *requests: Message | bytes, **how: Any) -> asyncio.Future[Outcome]:
-        """Begin a call; how it is to be made is in the program's `Order`. Cancel what is returned to cancel the call."""
+        """Begin a call; how it is to be made is in the program's `Order`. `cancel` takes what is returned."""
         descriptor = _METHODS[method]
         number = next(self._numbers)
         self._order(

@@ -329,7 +329,7 @@ class TestWithoutTheExtra:
     async def main():
         async with running_server(Jobs()) as host:
             meta = await host.create("job", {"id": "1"})
-            names = [one.full_name for one in host.server.generations.descriptors]
+            names = [one.full_name for one in host.server.generations.descriptors()]
             return (await host.get("job", meta)).phase, names, host.server.generations.without_v2
 
     print(asyncio.run(main()), [name for name in sys.modules if name.startswith(("flyteidl2", "buf"))])
@@ -375,7 +375,7 @@ class TestWithoutTheExtra:
             + """
     from connector_core.services.generations import Generations
     from connector_core.settings import Settings
-    print(len(Generations(Settings()).descriptors), Generations(Settings()).without_v2)
+    print(len(Generations(Settings()).descriptors()), Generations(Settings()).without_v2)
     """
         )
         assert said == f"3 the installed flyteidl2 {says}"
@@ -383,7 +383,7 @@ class TestWithoutTheExtra:
 
 def test_the_second_generation_can_be_left_out() -> None:
     generations = Generations(Settings(protocols="v1"))
-    assert len(generations.descriptors) == 3
+    assert len(generations.descriptors()) == 3
     assert generations.without_v2 == "the setting protocols has v1 alone"
 
 

@@ -22,7 +22,7 @@ async def test_each_method_of_the_protocol_is_answered_as_its_descriptor_says() 
     servicers = generations.servicers(ConnectorRegistry(), jobs, Recorder(metrics))
     assert list(servicers) == list(generations.names)
     try:
-        for descriptor in generations.descriptors:
+        for descriptor in generations.descriptors():
             handler = raw_handler(descriptor.full_name, servicers[descriptor.full_name])
             for method in descriptor.methods:
                 found = handler.service(SimpleNamespace(method=f"/{descriptor.full_name}/{method.name}"))
@@ -39,4 +39,4 @@ def streams(method: MethodDescriptor) -> tuple[bool, bool]:
 def test_the_services_are_named_in_the_order_of_their_descriptors() -> None:
     for protocols in ("v1", "both"):
         generations = Generations(Settings(protocols=protocols))
-        assert list(generations.names) == [one.full_name for one in generations.descriptors]
+        assert list(generations.names) == [one.full_name for one in generations.descriptors()]
