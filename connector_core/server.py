@@ -97,7 +97,7 @@ class ConnectorServer:
             scrub=self._scrub,
         )
         self.memory = open_memory(settings.memory)
-        self._jobs = Jobs(self.invoker, self.memory, settings)
+        self.jobs = Jobs(self.invoker, self.memory, settings)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         self._health = HealthService()
         self._grpc: GrpcServer | None = None
@@ -163,7 +163,7 @@ class ConnectorServer:
         self._is_draining = True
         await self._health.drain()
         await self._drain(self.settings.grace if grace is None else grace)
-        await self._jobs.close(_CLOSE_TIMEOUT)
+        await self.jobs.close(_CLOSE_TIMEOUT)
         with contextlib.suppress(TimeoutError):  # the invoker names what hangs
             await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
         await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
@@ -190,7 +190,7 @@ class ConnectorServer:
         options, interceptors = grpc_options(self.settings), tracing.interceptors if tracing else ()
         server = await open_server(self.settings.transport, options, interceptors)
         recorder = Recorder(self.metrics, *self._listeners())
-        servicers = self.generations.servicers(self.registry, self._jobs, recorder)
+        servicers = self.generations.servicers(self.registry, self.jobs, recorder)
         server.add_generic_rpc_handlers([raw_handler(name, servicer) for name, servicer in servicers.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers([ReflectionHandler(self.generations.descriptors)])

@@ -86,6 +86,16 @@ class Creates:
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._orphans = Orphans(invoker, self._claims, options.orphan_seconds)
 
+    @property
+    def in_flight(self) -> set[asyncio.Task[Any]]:
+        """The creates that go on, whether a caller still waits for them or not."""
+        return set(self._running.values())
+
+    @property
+    def deletions_in_flight(self) -> set[asyncio.Task[Any]]:
+        """The deletions of orphans that go on."""
+        return set(self._orphans.under_way)
+
     async def create(
         self,
         connector: RegisteredConnector,
@@ -166,16 +176,13 @@ class Creates:
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
         end = time.monotonic() + timeout
-        while under_way := self._under_way():
+        while under_way := self.in_flight | self.deletions_in_flight:
             _done, left = await asyncio.wait(under_way, timeout=max(0.0, end - time.monotonic()))
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         await self.promises.close()
         self._orphans.close()
-
-    def _under_way(self) -> set[asyncio.Task[Any]]:
-        return {*self._running.values(), *self._orphans.under_way}
 
     async def _create_once(
         self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str

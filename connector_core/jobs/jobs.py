@@ -27,6 +27,9 @@ class Jobs:
         invoker: runs plugin code.
         memory: keeps what is remembered of jobs.
         settings: limits and choices.
+
+    Attributes:
+        creates: the creates of all connectors.
     """
 
     def __init__(self, invoker: Invoker, memory: Memory, settings: Settings) -> None:
@@ -35,10 +38,10 @@ class Jobs:
         self._memory = memory
         self._max_answer_bytes = settings.max_answer_bytes
         self._signer: Signer | Unsigned = Signer(keys) if keys else Unsigned()
-        self._creates = Creates(
+        self.creates = Creates(
             invoker, memory, _create_options(settings), owner=uuid.uuid4().hex, limit_of=invoker.limit
         )
-        self._promises = self._creates.promises
+        self._promises = self.creates.promises
         self._polls = Polls(invoker, memory, _poll_options(settings), limit_of=invoker.limit)
 
     async def create(
@@ -53,7 +56,7 @@ class Jobs:
         Raises:
             ConnectorError: it failed, and trying again may help.
         """
-        created = await self._creates.create(connector, arguments, attempt, timeout)
+        created = await self.creates.create(connector, arguments, attempt, timeout)
         signed = self._signer.sign(connector.name, created.resource_meta)
         return created if signed is created.resource_meta else Created(signed, created.failure)
 
@@ -145,7 +148,7 @@ class Jobs:
 
     async def close(self, timeout: float) -> None:
         """Let what goes on without a caller end, for so long, and close the memory."""
-        await self._creates.close(timeout)
+        await self.creates.close(timeout)
         await self._polls.close()
         await self._memory.close()
 

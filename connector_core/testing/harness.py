@@ -1,5 +1,6 @@
 """A real server on free ports of the loopback address, with a client for it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -179,6 +180,16 @@ class RunningServer:
         finally:
             call.cancel()
         return answer.header.resource
+
+    async def creates_ended(self) -> None:
+        """Wait until no create is in flight in the host, whether a caller still waits for it or not."""
+        while creates := self.server.jobs.creates.in_flight:
+            await asyncio.wait(creates)
+
+    async def orphans_deleted(self) -> None:
+        """Wait until the host has ended the deletions that it began by itself, of jobs that no caller knows of."""
+        while deletions := self.server.jobs.creates.deletions_in_flight:
+            await asyncio.wait(deletions)
 
     async def health(self, service: str = "") -> str:
         """Call grpc.health.v1's Check and return the name of its answer."""

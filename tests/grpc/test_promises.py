@@ -151,7 +151,7 @@ async def test_what_a_stopped_host_had_promised_may_be_tried_again(tmp_path: Pat
     never = Never()
     async with running_server(Answers(do=never.wait), settings=settings) as host:
         meta = await promised(host)
-        await host.server._jobs._creates.close(0)
+        await host.server.jobs.creates.close(0)
     async with running_server(Answers(), settings=settings) as host:
         resource = await host.get("answer", meta)
     assert Phase(resource.phase) is Phase.RETRYABLE_FAILED
@@ -179,7 +179,7 @@ async def test_a_host_that_knows_nothing_of_it_waits_no_longer_than_it_could_tak
     async with running_server(slow.connector()) as host, running_server(slow.connector()) as another:
         meta = await promised(host)
         assert await phase(another, meta) is Phase.RUNNING
-        another.server._jobs._promises._clock = lambda: 2e10
+        another.server.jobs.creates.promises._clock = lambda: 2e10
         resource = await another.get("answer", meta)
         assert Phase(resource.phase) is Phase.RETRYABLE_FAILED
         assert "does not know of it any more" in resource.message
