@@ -6,37 +6,30 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from connector_core.calls import CallListener
 from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
 from connector_core.hostlog.redaction import Scrubber
-from connector_core.http import (
-    ConsoleSource,
-    GatewayOptions,
-    HostState,
-    HttpFace,
-    HttpServer,
-    Observer,
-    RecentCalls,
-    ServedCalls,
-    reasons_not_ready,
-)
+from connector_core.http import ConsoleSource, HttpFace, HttpServer, ServedCalls
 from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
+from connector_core.observing.call_records import CallListener
+from connector_core.observing.observer import Observer
+from connector_core.observing.recent_calls import RecentCalls
+from connector_core.observing.recorder import Recorder
 from connector_core.plugins import PluginLoadResult, metadata_risks
+from connector_core.readiness import HostState, host_state
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.secrets import SecretSource
 from connector_core.services import HealthService
 from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
-from connector_core.services.recording import Recorder
 from connector_core.services.reflection import ReflectionHandler
 from connector_core.settings import Settings
 from connector_core.transport import GrpcServer, open_server
@@ -104,7 +97,7 @@ class ConnectorServer:
         self._http: HttpServer | None = None
         self._http_socket = http_socket
         self._has_http = has_http
-        self._gateway = GatewayOptions.of(settings)
+        self._gateway_tokens = settings.gateway_tokens()
         self._recent = RecentCalls(settings.recent_calls) if settings.console else None
         self._started_at = time.time()
         self._calls: ServedCalls | None = None
@@ -141,22 +134,23 @@ class ConnectorServer:
 
     def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
         face = HttpFace(
-            self.metrics,
-            self.generations.descriptors,
-            calls,
-            self.not_ready,
-            self._gateway,
-            self._console(http.stopping),
-            http.stopping,
+            settings=self.settings,
+            tokens=self._gateway_tokens,
+            metrics=self.metrics,
+            services=self.generations.descriptors,
+            calls=calls,
+            state=self._state,
+            console=self._console(http.stopping),
+            stopping=http.stopping,
         )
         console = face.console
         http.start(
             partial(_make_app, face), loop_factory(self.settings.loop), console.observer.run if console else None
         )
 
-    def not_ready(self) -> list[str]:
+    def not_ready(self) -> Sequence[str]:
         """Say why this host should get no calls now; nothing, where it should."""
-        return reasons_not_ready(self.settings, self.plugins, self.not_started, self._is_draining)
+        return self._state().reasons_not_ready
 
     async def stop(self, grace: float | None = None) -> None:
         """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors."""
@@ -215,16 +209,12 @@ class ConnectorServer:
             registry=self.registry,
             observer=Observer(self.metrics, stopping),
             recent=self._recent,
-            state=self._state,
             scrub=self._scrub,
-            hosts=self._gateway.hosts,
-            stall_seconds=self.settings.stall_seconds,
             started_at=self._started_at,
         )
 
     def _state(self) -> HostState:
-        not_started = {(one.plugin.name, one.name): str(error) for one, error in self.not_started.items()}
-        return HostState(self.not_ready(), not_started, self._is_draining)
+        return host_state(self.settings, self.plugins, self.not_started, self._is_draining)
 
     def _bind(self, server: GrpcServer) -> int:
         host, port = self.settings.host, self.settings.port

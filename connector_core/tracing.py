@@ -19,9 +19,9 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from connector_core.calls import REQUEST, CallRecord, Subject
 from connector_core.errors import ConnectorError
 from connector_core.metrics import core_version
+from connector_core.observing.call_records import REQUEST, CallRecord, Subject
 
 Scrub = Callable[[str], str]
 _PREFIX = "connector_host."

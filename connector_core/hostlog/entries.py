@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from connector_core.calls import Subject, current_subject
 from connector_core.hostlog.redaction import cut, without_secrets
+from connector_core.observing.call_records import Subject, current_subject
 
 _OF_ANY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OF_STRUCTLOG = frozenset({"_logger", "_name", "_record", "_from_structlog"})

@@ -9,15 +9,15 @@ from starlette.types import Scope
 from connector_core.http.console.console import make_console
 from connector_core.http.face import HttpFace
 from connector_core.http.gateway import Gateway, derive_routes, describe
+from connector_core.http.gateway.guard import Guard
 from connector_core.http.probes import Probes
-from connector_core.http.scrapes import metrics_route
 
 
 def make_app(face: HttpFace) -> Starlette:
     """Put the app together."""
-    probes = Probes(face.calls, face.not_ready)
+    probes = Probes(face.metrics, face.calls, face.state)
     derived = derive_routes(face.services())
-    gateway = Gateway(derived, face.calls, face.gateway)
+    gateway = Gateway(derived, face.calls, Guard(face.settings, face.tokens), face.settings)
     shown: list[bytes] = []
 
     async def openapi(_request: Request) -> Response:
@@ -25,12 +25,7 @@ def make_app(face: HttpFace) -> Starlette:
             shown.append(describe(gateway.served))
         return Response(shown[0], media_type="application/json")
 
-    routes: list[BaseRoute] = [
-        metrics_route(face.metrics.registry),
-        Route("/healthz", probes.alive),
-        Route("/readyz", probes.ready),
-        Route("/openapi.json", openapi),
-    ]
+    routes: list[BaseRoute] = [*probes.routes, Route("/openapi.json", openapi)]
     console = make_console(face) if face.console else None
     if console is not None:
         routes += console.routes

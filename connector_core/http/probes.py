@@ -1,14 +1,23 @@
-"""`/healthz` and `/readyz`: both ask the loop that serves gRPC, since a host whose loop is stuck serves nobody."""
+"""`/metrics`, `/healthz` and `/readyz`: what monitoring asks a host.
+
+The latter two ask the loop that serves gRPC, since a host whose loop is blocked serves nobody.
+"""
 
 from collections.abc import Callable, Sequence
 
+from prometheus_client.exposition import choose_encoder
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from connector_core.http.calls import ServedCalls
+from connector_core.http.servicer_calls import ServedCalls
+from connector_core.metrics import Metrics
+from connector_core.readiness import HostState
 
 PATIENCE = 5.0
-"""Seconds after which the serving loop counts as stuck; probes mostly give up earlier themselves."""
+"""Seconds after which the serving loop counts as blocked; probes mostly give up earlier themselves."""
 
 _STUCK = f"the loop that serves gRPC did not come round within {PATIENCE:g} s: the log names what blocks it"
 
@@ -17,13 +26,32 @@ class Probes:
     """Answers for the host.
 
     Args:
+        metrics: shown at `/metrics`.
         calls: the way to the serving loop.
-        not_ready: why the host should get no calls.
+        state: returns the host's state; it is asked on that loop.
     """
 
-    def __init__(self, calls: ServedCalls, not_ready: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, metrics: Metrics, calls: ServedCalls, state: Callable[[], HostState]) -> None:
+        self._metrics = metrics
         self._calls = calls
-        self._not_ready = not_ready
+        self._state = state
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The paths that are answered."""
+        return [
+            Route("/metrics", self.metrics, middleware=[Middleware(GZipMiddleware)]),
+            Route("/healthz", self.alive),
+            Route("/readyz", self.ready),
+        ]
+
+    async def metrics(self, request: Request) -> Response:
+        """Show all series in Prometheus' text or OpenMetrics, as `Accept` asks; `name[]` in the query chooses some."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        names = request.query_params.getlist("name[]")
+        registry = self._metrics.registry
+        shown = registry.restricted_registry(names) if names else registry
+        return Response(encode(shown), headers={"Content-Type": content_type})
 
     async def alive(self, _request: Request) -> JSONResponse:
         """Say 200 while the host works at all, draining or not."""
@@ -36,7 +64,7 @@ class Probes:
     async def ready(self, _request: Request) -> JSONResponse:
         """Say 200 if the host should get calls, and why it should not otherwise."""
         try:
-            reasons = await self._calls.ask(self._not_ready, PATIENCE)
+            reasons = (await self._calls.ask(self._state, PATIENCE)).reasons_not_ready
         except TimeoutError:
             reasons = [_STUCK]
         return _answer("not ready" if reasons else "ready", reasons)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, TypeVar
 
-from connector_core.calls import CODE, Subject
 from connector_core.errors import PluginCallError
 from connector_core.invocation.faults import described
+from connector_core.observing.call_records import CODE, Subject
 
 _log = logging.getLogger(__name__)
 

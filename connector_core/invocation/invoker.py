@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from connector_core.calls import REQUEST
 from connector_core.errors import CapacityExceededError, ConnectorNotStartedError
 from connector_core.invocation.answers import encoded
 from connector_core.invocation.calls import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
@@ -27,6 +26,7 @@ from connector_core.invocation.spans import CodeSpan, Trace, ended, run_within
 from connector_core.invocation.streams import END, AsyncSteps, BlockingSteps, Steps
 from connector_core.invocation.watch import LoopWatch
 from connector_core.metrics import Metrics
+from connector_core.observing.call_records import REQUEST
 from connector_core.operations import Operation
 from connector_core.registry import RegisteredConnector
 from connector_core.secrets import SecretSource, use_source

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
-from connector_core.calls import CODE, Subject
 from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
+from connector_core.observing.call_records import CODE, Subject
 
 _log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from collections.abc import Coroutine, Generator
 from functools import partial
 from typing import Any
 
-from connector_core.calls import CODE, REQUEST, Subject
 from connector_core.errors import CapacityExceededError, ConnectorError
 from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import POOL_OF_CALL
 from connector_core.invocation.faults import Scrub, too_late, translate
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.pools import BlockingPool
+from connector_core.observing.call_records import CODE, REQUEST, Subject
 from connector_core.operations import Operation
 from connector_core.registry import RegisteredConnector
 

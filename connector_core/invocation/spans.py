@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from connector_core.calls import Subject
+from connector_core.observing.call_records import Subject
 
 
 class CodeSpan(Protocol):

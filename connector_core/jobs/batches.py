@@ -9,11 +9,11 @@ from typing import Any
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.calls import REQUEST
 from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, IllegalAnswerError, TransientError
 from connector_core.invocation import Invoker
 from connector_core.invocation.faults import Scrub, translate
+from connector_core.observing.call_records import REQUEST
 from connector_core.operations import Deferred
 from connector_core.registry import RegisteredConnector
 

@@ -1,7 +1,6 @@
-"""The instruments of one host, and Prometheus' registry of them, which is made when somebody scrapes."""
+"""The metrics of one host: kept plain, and made into Prometheus' samples when somebody scrapes."""
 
-from connector_core.metrics.gauges import Gauge, Reading
-from connector_core.metrics.instruments import (
+from connector_core.metrics.catalogue import (
     NO_TASK_TYPE,
     UNKNOWN_TASK_TYPE,
     Metrics,
@@ -18,6 +17,7 @@ from connector_core.metrics.instruments import (
     list_connectors_operation,
     metric_prefix,
 )
+from connector_core.metrics.instruments import Gauge, Reading
 
 __all__ = [
     "NO_TASK_TYPE",

@@ -1,101 +1,86 @@
-"""The instruments of one host, and Prometheus' registry of them, which is made when somebody scrapes."""
+"""Gauges: numbers that go up and down, kept plain and made into Prometheus' samples when they are scraped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from importlib_metadata import PackageNotFoundError, version
-
-from connector_core.metrics.gauges import Gauge
-from connector_core.metrics.tallies import Tallies
-
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.metrics_core import Metric
-
-metric_prefix = "flyte_connector_"
-create_operation = "create"
-get_operation = "get"
-delete_operation = "delete"
-do_operation = "do"
-get_metrics_operation = "get_metrics"
-get_logs_operation = "get_logs"
-get_agent_operation = "get_agent"
-list_agents_operation = "list_agents"
-get_connector_operation = "get_connector"
-list_connectors_operation = "list_connectors"
-
-UNKNOWN_TASK_TYPE = "unknown"
-"""The label of requests for a task type that is not registered: a client's string never becomes a label."""
-
-NO_TASK_TYPE = ""
-"""The label of requests that are about no task type (the metadata service)."""
-
-_LATENCY_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 3, 10, 60)
-_SIZE_BOUNDS = (1_000, 10_000, 100_000, 1_000_000, 4_194_304, 16_000_000)
+    from prometheus_client.core import GaugeMetricFamily
 
 
-class Metrics:
-    """Names and label names that dashboards of today's servers use, and more.
+class Reading:
+    """One number of a gauge; any thread may change it."""
 
-    `error_code` holds the name of a gRPC status code. Counters, histograms and gauges are created per host, so that two
-    hosts in one process do not share them.
-    """
+    __slots__ = ("_lock", "_read", "_value")
 
     def __init__(self) -> None:
-        self.gauges: list[Gauge] = []
-        of_connector = ("plugin", "connector")
-        self.requests = Tallies(metric_prefix, _LATENCY_BOUNDS, _SIZE_BOUNDS)
-        self.abandoned = self._gauge(
-            "abandoned_calls", "Plugin calls that run on although their request has ended.", of_connector
-        )
-        self.log_lines_dropped = self._gauge(
-            "log_lines_dropped", "Lines that the log left out since whoever reads it did not keep up.", ()
-        ).labels()
-        self.loop_lag = self._gauge(
-            "loop_lag_seconds", "How late an event loop is: the serving one, or a plugin's.", ("loop",)
-        )
-        self.pool_busy = self._gauge("pool_busy_threads", "Threads that run a connector's blocking code.", of_connector)
-        self.pool_waiting = self._gauge("pool_waiting_calls", "Calls that wait for one of these threads.", of_connector)
-        self.plugin_load = self._gauge("plugin_load_seconds", "Time it took to load a plugin.", ("plugin",))
-        self.plugin_state = self._gauge(
-            "plugin_state", "1 for the state that a plugin is in.", ("plugin", "distribution", "state")
-        )
-        self.connector_started = self._gauge(
-            "connector_started", "1 if the connector's start() has succeeded, else 0.", of_connector
-        )
+        self._value = 0.0
+        self._read: Callable[[], float] | None = None
+        self._lock = threading.Lock()
 
-    @cached_property
-    def registry(self) -> CollectorRegistry:
-        """Prometheus' registry of all of these; its client, which brings an HTTP server of its own, is imported here."""
-        from prometheus_client import CollectorRegistry
+    def set(self, value: float) -> None:
+        """Let it be this number."""
+        self._value = value
 
-        registry = CollectorRegistry()
-        for collector in (self.requests, *self.gauges, _Build()):
-            registry.register(collector)  # type: ignore[arg-type] # one in all but its base class
-        return registry
+    def inc(self) -> None:
+        """Count one up."""
+        with self._lock:
+            self._value += 1
 
-    def _gauge(self, name: str, documentation: str, labels: Sequence[str]) -> Gauge:
-        self.gauges.append(Gauge(f"{metric_prefix}{name}", documentation, labels))
-        return self.gauges[-1]
+    def dec(self) -> None:
+        """Count one down."""
+        with self._lock:
+            self._value -= 1
+
+    def set_function(self, read: Callable[[], float]) -> None:
+        """Let it be what a function says whenever it is looked at."""
+        self._read = read
+
+    def get(self) -> float:
+        """Return it."""
+        return float(self._read()) if self._read is not None else self._value
 
 
-class _Build:
-    def collect(self) -> Iterator[Metric]:
-        from prometheus_client.core import InfoMetricFamily
+class Gauge:
+    """A gauge by labels.
 
-        yield InfoMetricFamily(
-            f"{metric_prefix}build", "The host that answers here.", value={"version": core_version()}
-        )
+    Args:
+        name: of the metric.
+        documentation: what it says.
+        label_names: by what its numbers differ.
+    """
 
-    describe = collect
+    def __init__(self, name: str, documentation: str, label_names: Sequence[str]) -> None:
+        self.name = name
+        self.label_names = tuple(label_names)
+        self._documentation = documentation
+        self._readings: dict[tuple[str, ...], Reading] = {}
+        self._lock = threading.Lock()
 
+    def labels(self, *values: str) -> Reading:
+        """Return the number for these values of the labels."""
+        if (found := self._readings.get(values)) is None:
+            if len(values) != len(self.label_names):
+                raise ValueError(f"{self.name} has the labels {self.label_names}, not {len(values)}")
+            with self._lock:
+                found = self._readings.setdefault(values, Reading())
+        return found
 
-def core_version() -> str:
-    """Return the installed version of connector-core."""
-    try:
-        return version("connector-core")
-    except PackageNotFoundError:
-        return "unknown"
+    def values(self) -> dict[tuple[str, ...], float]:
+        """Return all its numbers by the values of their labels; any thread may ask."""
+        return {values: reading.get() for values, reading in dict(self._readings).items()}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield all samples; called in the thread that answers a scrape."""
+        for family in self.describe():
+            for values, number in self.values().items():
+                family.add_metric(values, number)
+            yield family
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Give the name, for those who ask a registry for some of them."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        yield GaugeMetricFamily(self.name, self._documentation, labels=self.label_names)

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from connector_core.calls import CODE, Subject
 from connector_core.errors import PluginLoadError
+from connector_core.observing.call_records import CODE, Subject
 from connector_core.plugins.discovery import PluginSource, plugin_sources, refuse_shared_names
 from connector_core.plugins.hooks import Bridge, load
 from connector_core.plugins.outcomes import FailedPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin

@@ -11,11 +11,12 @@ from connector_core.metrics import (
     get_metrics_operation,
     get_operation,
 )
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments, get_arguments, key_of, logs_arguments, metrics_arguments
 from connector_core.services.decoding import category_of, find_by_template, size_of_inputs
 from connector_core.services.dialects import Dialect
-from connector_core.services.recording import Recorder, Request, record_connector_metrics, record_connector_stream
+from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
 from connector_core.services.v1 import V1
 from connector_core.task import Attempt
 

@@ -9,11 +9,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from connector_core.errors import SettingsError
 from connector_core.jobs import Jobs
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource
 from connector_core.services.async_service import AsyncConnectorService
 from connector_core.services.metadata_service import ConnectorMetadataService
-from connector_core.services.recording import Recorder
 from connector_core.services.sync_service import SyncConnectorService
 from connector_core.services.v1 import V1
 from connector_core.settings import Settings

@@ -7,9 +7,10 @@ the host. So the answers are made once, and given from memory.
 from flyteidl.admin import agent_pb2
 
 from connector_core.metrics import get_agent_operation, list_agents_operation
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry
 from connector_core.services.decoding import decode
-from connector_core.services.recording import Recorder, Request, metadata_request
+from connector_core.services.recording import Request, metadata_request
 
 
 class ConnectorMetadataService:

@@ -11,12 +11,13 @@ from connector_core.connection import Connection
 from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
 from connector_core.jobs import Jobs
 from connector_core.metrics import do_operation
+from connector_core.observing.recorder import Recorder
 from connector_core.operations import Deferred
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.services.arguments import create_arguments, key_of
 from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.handlers import takes_stream
-from connector_core.services.recording import Recorder, Request, record_connector_stream
+from connector_core.services.recording import Request, record_connector_stream
 from connector_core.services.v1 import V1
 from connector_core.task import Attempt
 

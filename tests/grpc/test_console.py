@@ -16,8 +16,8 @@ import pytest
 
 from connector_core.errors import BackendUnavailableError, PermissionDeniedError
 from connector_core.http.console import console
-from connector_core.http.console.observer import Observer
 from connector_core.http.console.page import HERE
+from connector_core.observing.observer import Observer
 from connector_core.plugins import FailedPlugin, PluginLoadResult, SkippedPlugin
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from connector_core.calls import CallRecord
+from connector_core.observing.call_records import CallRecord
 from connector_core.registry import PluginIdentity
 
 NOW = 1_700_000_000.0

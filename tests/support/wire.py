@@ -25,9 +25,9 @@ from connector_core.connector import ConnectorBase
 from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.metrics import Metrics
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
-from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 from connector_core.tables import read
 from connector_core.tuning import limits_of

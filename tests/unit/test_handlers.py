@@ -7,10 +7,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.metrics import Metrics
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry
 from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
-from connector_core.services.recording import Recorder
 from connector_core.settings import Settings
 
 

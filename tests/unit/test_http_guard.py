@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from connector_core.http import GatewayOptions
 from connector_core.http.gateway.guard import Guard, host_name
 from connector_core.http.gateway.statuses import Refused
+from connector_core.settings import Settings
 
 TOKENS = (b"0123456789abcdef", b"fedcba9876543210")
 
 
 def guard(*hosts: str) -> Guard:
-    return Guard(GatewayOptions(with_tasks=True, tokens=TOKENS, hosts=frozenset(hosts), max_body_bytes=1))
+    return Guard(Settings(gateway_hosts=hosts), TOKENS)
 
 
 @pytest.mark.parametrize(

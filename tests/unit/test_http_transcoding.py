@@ -8,10 +8,10 @@ from flyteidl.admin.agent_pb2 import CreateTaskRequest, GetTaskRequest, ListAgen
 from flyteidl.service import agent_pb2
 from grpc import StatusCode
 
-from connector_core.http.calls import CallFailed
 from connector_core.http.gateway.routes import PathTemplate, Route
 from connector_core.http.gateway.statuses import Refused, status_json
 from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
+from connector_core.http.servicer_calls import CallFailed
 
 _METHODS: Any = agent_pb2.DESCRIPTOR.services_by_name["AsyncAgentService"].methods_by_name
 

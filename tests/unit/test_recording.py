@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from connector_core.calls import CallRecord
 from connector_core.metrics import Metrics
-from connector_core.services.recording import Recorder, Request, record_connector_stream
+from connector_core.observing.call_records import CallRecord
+from connector_core.observing.recorder import Recorder
+from connector_core.services.recording import Request, record_connector_stream
 
 
 class Context:

@@ -43,7 +43,7 @@ def reason_to_refuse_page(headers: Headers, hosts: frozenset[str]) -> str | None
     """Say why a request does not get the page, if so."""
     host = headers.get("host", "")
     name = host_name(host)
-    if name in ALWAYS_ALLOWED or name in {host_name(one) for one in hosts} - {""} or _is_address(name):
+    if name in ALWAYS_ALLOWED or name in hosts or _is_address(name):
         return None
     return (
         f"This host does not know itself as {host[:200]!r}, so its console is not shown: a web page could pretend that. "

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from connector_core.http.console import wording
-from connector_core.http.console.figures import Window
-from connector_core.http.console.gauges import Gauges
-from connector_core.http.face import ConsoleSource, HostState
+from connector_core.http.console.host_load import HostLoad
+from connector_core.http.face import ConsoleSource
+from connector_core.observing.observer import ConnectorKey, Window
+from connector_core.readiness import HostState
 
 _NOTABLE_SHARE = 0.05
 _NOTABLE_CALLS = 3
@@ -33,12 +34,16 @@ class Problem:
 
 
 def problems(
-    source: ConsoleSource, gauges: Gauges, state: HostState | None, windows: Mapping[tuple[str, str], Window]
+    source: ConsoleSource,
+    load: HostLoad,
+    state: HostState | None,
+    windows: Mapping[ConnectorKey, Window],
+    stall_seconds: float,
 ) -> list[Problem]:
     """Return what is wrong now, the worst first."""
     found = [*_of_the_host(state, source.scrub), *_of_plugins(source), *_of_connectors(state, source.scrub)]
     found += _of_calls(windows)
-    found += [*_of_loops(gauges, source.stall_seconds), *_of_threads(gauges)]
+    found += [*_of_loops(load, stall_seconds), *_of_threads(load)]
     return sorted(found, key=lambda problem: problem.kind != "bad")
 
 
@@ -76,7 +81,7 @@ def _of_connectors(state: HostState | None, scrub: wording.Scrub) -> Iterator[Pr
         )
 
 
-def _of_calls(windows: Mapping[tuple[str, str], Window]) -> Iterator[Problem]:
+def _of_calls(windows: Mapping[ConnectorKey, Window]) -> Iterator[Problem]:
     for (plugin, name), window in windows.items():
         failed, calls = window.total_failed, window.total
         if failed >= _NOTABLE_CALLS and failed >= calls * _NOTABLE_SHARE:
@@ -88,8 +93,8 @@ def _of_calls(windows: Mapping[tuple[str, str], Window]) -> Iterator[Problem]:
             )
 
 
-def _of_loops(gauges: Gauges, stall_seconds: float) -> Iterator[Problem]:
-    for loop, lag in gauges.lag.items():
+def _of_loops(load: HostLoad, stall_seconds: float) -> Iterator[Problem]:
+    for loop, lag in load.lag.items():
         if lag >= stall_seconds:
             yield Problem(
                 "warn",
@@ -98,8 +103,8 @@ def _of_loops(gauges: Gauges, stall_seconds: float) -> Iterator[Problem]:
             )
 
 
-def _of_threads(gauges: Gauges) -> Iterator[Problem]:
-    for (plugin, name), waiting in gauges.waiting.items():
+def _of_threads(load: HostLoad) -> Iterator[Problem]:
+    for (plugin, name), waiting in load.waiting.items():
         if waiting:
             yield Problem(
                 "warn",
@@ -107,7 +112,7 @@ def _of_threads(gauges: Gauges) -> Iterator[Problem]:
                 f"all of its threads are busy (setting: workers), plugin {plugin}",
                 "connectors",
             )
-    for (plugin, name), abandoned in gauges.abandoned.items():
+    for (plugin, name), abandoned in load.abandoned.items():
         if abandoned:
             yield Problem(
                 "warn",

@@ -15,12 +15,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from connector_core.http.calls import CallFailed
 from connector_core.http.console.access import HEADERS, policy, reason_to_refuse_events, reason_to_refuse_page
-from connector_core.http.console.gauges import read_gauges
 from connector_core.http.console.view import View, view_of
-from connector_core.http.face import ConsoleSource, HostState, HttpFace
-from connector_core.http.recent import ANY, FAILED, OK, OPERATIONS, Filter
+from connector_core.http.face import ConsoleSource, HttpFace
+from connector_core.http.gateway.guard import names_of
+from connector_core.http.servicer_calls import CallFailed
+from connector_core.observing.recent_calls import ANY, FAILED, OK, TASK_OPERATIONS, Filter
+from connector_core.readiness import HostState
 
 if TYPE_CHECKING:
     from connector_core.http.console.page import Page
@@ -54,6 +55,7 @@ class Console:
         self._face = face
         self._source = source
         self._observer = source.observer
+        self._names = names_of(face.settings)
         self._streams = 0
         self._drawing = asyncio.Lock()
         self._drawn: tuple[int, View, dict[str, str]] | None = None
@@ -74,7 +76,7 @@ class Console:
         return Page(_CODES)
 
     async def _show(self, request: Request) -> Response:
-        if reason := reason_to_refuse_page(request.headers, self._source.hosts):
+        if reason := reason_to_refuse_page(request.headers, self._names):
             return PlainTextResponse(reason, 403, HEADERS)
         self._observer.look()
         wanted = _filter(request.query_params)
@@ -85,7 +87,7 @@ class Console:
 
     async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        if reason := reason_to_refuse_events(request.headers, self._source.hosts):
+        if reason := reason_to_refuse_events(request.headers, self._names):
             await PlainTextResponse(reason, 403, HEADERS)(scope, receive, send)
             return
         if self._streams >= MAX_STREAMS:
@@ -122,14 +124,13 @@ class Console:
         async with self._drawing:
             if self._drawn is None or self._drawn[0] != self._observer.turns:
                 turn = self._observer.turns
-                gauges, state = read_gauges(self._face.metrics.registry), await self._state()
-                view = view_of(self._source, self._observer, gauges, state)
+                view = view_of(self._source, self._face.settings, self._face.metrics, await self._state())
                 self._drawn = (turn, view, self._page.parts(view))
             return self._drawn[1:]
 
     async def _state(self) -> HostState | None:
         try:
-            return await self._face.calls.ask(self._source.state, _PATIENCE)
+            return await self._face.calls.ask(self._face.state, _PATIENCE)
         except (TimeoutError, CallFailed):
             return None
 
@@ -154,7 +155,7 @@ def _filter(query: QueryParams) -> Filter:
     operation, status = query.get("operation", ANY), query.get("status", ANY)
     return Filter(
         text=query.get("q", "")[:_LONGEST_TEXT],
-        operation=operation if operation in OPERATIONS else ANY,
+        operation=operation if operation in TASK_OPERATIONS else ANY,
         status=status if status in {OK, FAILED, *_CODES} else ANY,
     )
 

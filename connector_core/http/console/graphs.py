@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connector_core.http.console.figures import SLOTS, Window
 from connector_core.http.console.wording import duration
+from connector_core.observing.observer import SLOTS, Window
 
 WIDTH = 2 * SLOTS
 HEIGHT = 24

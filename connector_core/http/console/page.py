@@ -13,8 +13,8 @@ from markupsafe import Markup
 from connector_core.http.console import wording
 from connector_core.http.console.graphs import HEIGHT, WIDTH, failure_graph, latency_graph, rate_graph
 from connector_core.http.console.view import View
-from connector_core.http.recent import FAILED, OK, OPERATIONS, Filter, Kept
 from connector_core.metrics import core_version
+from connector_core.observing.recent_calls import FAILED, OK, TASK_OPERATIONS, Filter, KeptCall
 
 HERE = Path(__file__).parent
 PARTS = ("status", "attention", "overview", "connectors", "plugins")
@@ -41,7 +41,7 @@ class Page:
         """Return the HTML of the parts that are the same for everybody."""
         return {name: self._draw(name, view=view) for name in PARTS}
 
-    def calls(self, calls: Sequence[Kept], found: int, kept: int, wanted: Filter) -> str:
+    def calls(self, calls: Sequence[KeptCall], found: int, kept: int, wanted: Filter) -> str:
         """Return the HTML of the recent calls."""
         return self._draw("calls", calls=calls, found=found, kept=kept, wanted=wanted)
 
@@ -55,7 +55,7 @@ class Page:
             wanted=wanted,
             build=self.build,
             codes=self._codes,
-            operations=OPERATIONS,
+            operations=TASK_OPERATIONS,
             statuses={OK: "OK", FAILED: "Failed"},
             version=core_version(),
             machine=socket.gethostname(),

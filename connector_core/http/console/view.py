@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from connector_core.http.console import wording
 from connector_core.http.console.attention import Problem, problems
-from connector_core.http.console.figures import Figures, Window
-from connector_core.http.console.gauges import Gauges
-from connector_core.http.console.observer import Observer
-from connector_core.http.face import ConsoleSource, HostState
-from connector_core.metrics import NO_TASK_TYPE
+from connector_core.http.console.host_load import HostLoad
+from connector_core.http.face import ConsoleSource
+from connector_core.metrics import NO_TASK_TYPE, Metrics
+from connector_core.observing.observer import SlottedCounts, Window
 from connector_core.plugins import FailedPlugin, FoundPlugin, LoadedPlugin, SkippedPlugin
+from connector_core.readiness import HostState
 from connector_core.registry import PluginIdentity, RegisteredConnector
+from connector_core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class View:
     busy: int
     waiting: int
     threads: int
-    memory: float | None
+    memory: int | None
     uptime: float
     started_at: float
     since_listed: float | None
@@ -66,28 +67,31 @@ class View:
     warnings: Sequence[str]
 
 
-def view_of(source: ConsoleSource, observer: Observer, gauges: Gauges, state: HostState | None) -> View:
+def view_of(source: ConsoleSource, settings: Settings, metrics: Metrics, state: HostState | None) -> View:
     """Put together what is shown now; `state` is `None` while the loop that serves gRPC does not answer."""
     now = time.time()
     not_started = state.not_started if state is not None else {}
+    load, listed_at = HostLoad.of(metrics), source.observer.listed_at
     connectors = [
-        _connector_row(source, entry, observer, gauges, not_started)
+        _connector_row(source, entry, load, not_started)
         for entry in sorted(source.registry, key=lambda entry: (entry.plugin.name, entry.name))
     ]
     return View(
         status=_status(state),
-        problems=problems(source, gauges, state, {(row.plugin.name, row.name): row.window for row in connectors}),
-        window=observer.until(now),
-        in_flight=sum(number for task_type, number in gauges.in_flight.items() if task_type != NO_TASK_TYPE),
-        loops=sorted(gauges.lag.items(), key=lambda loop: (-loop[1], loop[0] != "serving", loop[0])),
-        stall_seconds=source.stall_seconds,
-        busy=sum(gauges.busy.values()),
-        waiting=sum(gauges.waiting.values()),
-        threads=gauges.threads,
-        memory=gauges.memory,
+        problems=problems(
+            source, load, state, {(row.plugin.name, row.name): row.window for row in connectors}, settings.stall_seconds
+        ),
+        window=source.observer.until(now),
+        in_flight=sum(number for task_type, number in load.in_flight.items() if task_type != NO_TASK_TYPE),
+        loops=sorted(load.lag.items(), key=lambda loop: (-loop[1], loop[0] != "serving", loop[0])),
+        stall_seconds=settings.stall_seconds,
+        busy=sum(load.busy.values()),
+        waiting=sum(load.waiting.values()),
+        threads=load.threads,
+        memory=load.memory,
         uptime=now - source.started_at,
         started_at=source.started_at,
-        since_listed=now - observer.listed_at if observer.listed_at is not None else None,
+        since_listed=now - listed_at if listed_at is not None else None,
         connectors=connectors,
         plugins=[_plugin_row(plugin, source.scrub) for plugin in _problems_first(source)],
         warnings=source.plugins.warnings,
@@ -105,8 +109,7 @@ def _status(state: HostState | None) -> tuple[str, str]:
 def _connector_row(
     source: ConsoleSource,
     entry: RegisteredConnector,
-    observer: Observer,
-    gauges: Gauges,
+    load: HostLoad,
     not_started: Mapping[tuple[str, str], str],
 ) -> ConnectorRow:
     key = (entry.plugin.name, entry.name)
@@ -116,11 +119,11 @@ def _connector_row(
         plugin=entry.plugin,
         is_sync=entry.is_sync,
         categories=[str(category) for category in entry.categories],
-        window=observer.by_connector.get(key, Figures()).until(time.time()),
-        in_flight=sum(gauges.in_flight.get(task_type, 0) for task_type in task_types),
-        busy=gauges.busy.get(key, 0),
-        waiting=gauges.waiting.get(key, 0),
-        abandoned=gauges.abandoned.get(key, 0),
+        window=source.observer.by_connector.get(key, SlottedCounts()).until(time.time()),
+        in_flight=sum(load.in_flight.get(task_type, 0) for task_type in task_types),
+        busy=load.busy.get(key, 0),
+        waiting=load.waiting.get(key, 0),
+        abandoned=load.abandoned.get(key, 0),
         not_started=wording.foreign(not_started[key], source.scrub) if key in not_started else (),
     )
 

@@ -10,12 +10,12 @@ from grpc import StatusCode
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from connector_core.http.calls import CallFailed, ServedCalls
-from connector_core.http.face import GatewayOptions
 from connector_core.http.gateway.guard import Guard, check_content_type
 from connector_core.http.gateway.routes import Route, find
 from connector_core.http.gateway.statuses import Refused, encoded, http_status, malformed, status_json
 from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
+from connector_core.http.servicer_calls import CallFailed, ServedCalls
+from connector_core.settings import Settings
 
 TIMEOUT_HEADER = "grpc-timeout"
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -34,19 +34,21 @@ class Gateway:
     Args:
         routes: what the protocol's options name.
         calls: the servicers.
-        options: what is served, and to whom.
+        guard: checks who calls the routes that are about tasks.
+        settings: what is served.
     """
 
-    def __init__(self, routes: Sequence[Route], calls: ServedCalls, options: GatewayOptions) -> None:
+    def __init__(self, routes: Sequence[Route], calls: ServedCalls, guard: Guard, settings: Settings) -> None:
         self._routes = routes
         self._calls = calls
-        self._options = options
-        self._guard = Guard(options)
+        self._guard = guard
+        self._with_tasks = settings.gateway == "tasks"
+        self._max_body_bytes = settings.max_request_bytes
 
     @property
     def served(self) -> list[Route]:
         """The routes that are on."""
-        return [route for route in self._routes if self._options.with_tasks or not route.is_about_tasks]
+        return [route for route in self._routes if self._with_tasks or not route.is_about_tasks]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a client that goes away cancels its call, as over gRPC."""
@@ -63,14 +65,14 @@ class Gateway:
     async def _read(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Route, Any]:
         route, bound = find(self._routes, scope["method"], scope["raw_path"])
         if route.is_about_tasks:
-            if not self._options.with_tasks:
+            if not self._with_tasks:
                 raise Refused(404, StatusCode.NOT_FOUND, _OFF)
             self._guard.check(headers, scope["server"][0])
         _timeout(headers)  # refused before the body is waited for
         body = b""
         if route.body:
             check_content_type(headers, is_stream=route.method.client_streaming)
-            body = await _read_body(headers, receive, self._options.max_body_bytes)
+            body = await _read_body(headers, receive, self._max_body_bytes)
         if route.method.client_streaming:
             return route, stream_request(route, body)
         return route, unary_request(route, bound, scope["query_string"], body)

@@ -10,8 +10,8 @@ import re
 from grpc import StatusCode
 from starlette.datastructures import Headers
 
-from connector_core.http.face import GatewayOptions
 from connector_core.http.gateway.statuses import Refused
+from connector_core.settings import Settings
 
 ALWAYS_ALLOWED = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names to refuse, not to listen on
@@ -24,12 +24,16 @@ STREAM_TYPES = ("application/json", "application/x-ndjson")
 
 
 class Guard:
-    """Checks the requests for routes that are about tasks."""
+    """Checks of the requests for routes that are about tasks.
 
-    def __init__(self, options: GatewayOptions) -> None:
-        names = {host_name(host) for host in options.hosts} - _WILDCARDS
-        self._hosts = ALWAYS_ALLOWED | names
-        self._tokens = options.tokens
+    Args:
+        settings: the names by which this host may be called.
+        tokens: what a caller has to bring, one of them.
+    """
+
+    def __init__(self, settings: Settings, tokens: tuple[bytes, ...]) -> None:
+        self._hosts = ALWAYS_ALLOWED | (names_of(settings) - _WILDCARDS)
+        self._tokens = tokens
 
     def check(self, headers: Headers, called_address: str) -> None:
         """Let a request pass.
@@ -81,6 +85,11 @@ def check_content_type(headers: Headers, *, is_stream: bool) -> None:
         raise Refused(
             415, StatusCode.INVALID_ARGUMENT, f"the body's Content-Type is {given!r}; send {' or '.join(allowed)}"
         )
+
+
+def names_of(settings: Settings) -> frozenset[str]:
+    """Return the names and addresses by which callers may call this host, as the settings have them."""
+    return frozenset(map(host_name, (settings.host, *settings.gateway_hosts))) - {""}
 
 
 def host_name(host: str) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
-from connector_core.http.calls import CallFailed
+from connector_core.http.servicer_calls import CallFailed
 
 HTTP_STATUS: Mapping[StatusCode, int] = {
     StatusCode.OK: 200,

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
-from connector_core.http.calls import CallFailed
 from connector_core.http.gateway.routes import Route
 from connector_core.http.gateway.statuses import malformed
+from connector_core.http.servicer_calls import CallFailed
 
 IN_URLS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})
 """Messages that the JSON mapping writes as a string, so that a URL can hold them."""

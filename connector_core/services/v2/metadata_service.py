@@ -4,9 +4,10 @@ from flyteidl.admin import agent_pb2
 from flyteidl2.connector import connector_pb2
 
 from connector_core.metrics import get_connector_operation, list_connectors_operation
+from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry
 from connector_core.services.decoding import decode
-from connector_core.services.recording import Recorder, Request, metadata_request
+from connector_core.services.recording import Request, metadata_request
 
 
 class ConnectorMetadataService:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from connector_core.calls import CallRecord
 from connector_core.metrics import (
     NO_TASK_TYPE,
     create_operation,
@@ -18,8 +17,9 @@ from connector_core.metrics import (
     get_metrics_operation,
     get_operation,
 )
+from connector_core.observing.call_records import CallRecord
 
-OPERATIONS = (
+TASK_OPERATIONS = (
     create_operation,
     get_operation,
     delete_operation,
@@ -38,7 +38,7 @@ class Filter(msgspec.Struct, frozen=True):
 
     Attributes:
         text: found, in any case, in task type, connector, plugin, execution, status or reference; all words of it.
-        operation: one of `OPERATIONS`, or any.
+        operation: one of `TASK_OPERATIONS`, or any.
         status: `OK`, `FAILED`, the name of a status code, or any.
     """
 
@@ -68,7 +68,7 @@ class Filter(msgspec.Struct, frozen=True):
         return all(word in where for word in self.text.casefold().split())
 
 
-class Kept(NamedTuple):
+class KeptCall(NamedTuple):
     """A call, or the last of several polls of one job that went well.
 
     Attributes:
@@ -97,7 +97,7 @@ class RecentCalls:
     def __init__(self, each: int) -> None:
         self._each = each
         self._numbers = count()
-        self._kept: defaultdict[tuple[str, bool], dict[object, Kept]] = defaultdict(dict)
+        self._kept: defaultdict[tuple[str, bool], dict[object, KeptCall]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.copy().values()))
@@ -114,13 +114,13 @@ class RecentCalls:
             key = (call.task_type, call.execution)
             if (before := kept.pop(key, None)) is not None:
                 number, times = before.number, before.times + 1
-        kept[key] = Kept(number, call, times)
+        kept[key] = KeptCall(number, call, times)
         if len(kept) > self._each:
             del kept[next(iter(kept))]
 
-    def newest(self, wanted: Filter, at_most: int) -> tuple[list[Kept], int]:
+    def newest(self, wanted: Filter, at_most: int) -> tuple[list[KeptCall], int]:
         """Return calls that a filter takes, the newest first, and how many there are."""
         copies = [kept.copy() for kept in self._kept.copy().values()]  # one step of the interpreter each
         found = [[one for one in reversed(kept.values()) if wanted.takes(one.call)] for kept in copies]
-        merged: Iterator[Kept] = heapq.merge(*found, key=lambda one: one.call.at, reverse=True)
+        merged: Iterator[KeptCall] = heapq.merge(*found, key=lambda one: one.call.at, reverse=True)
         return list(islice(merged, at_most)), sum(map(len, found))

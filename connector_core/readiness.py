@@ -1,6 +1,8 @@
-"""Whether a host should get calls: what `/readyz` says."""
+"""A host's readiness: what `/readyz` and the console tell of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from connector_core.errors import ConnectorError
 from connector_core.plugins import PluginLoadResult
@@ -8,13 +10,27 @@ from connector_core.registry import RegisteredConnector
 from connector_core.settings import Settings
 
 
-def reasons_not_ready(
+class HostState(msgspec.Struct, frozen=True):
+    """A host's state at one moment.
+
+    Attributes:
+        reasons_not_ready: why it should get no calls now.
+        not_started: why connectors have not started (yet), by plugin and name of the connector.
+        is_draining: whether it was asked to stop.
+    """
+
+    reasons_not_ready: Sequence[str]
+    not_started: Mapping[tuple[str, str], str]
+    is_draining: bool
+
+
+def host_state(
     settings: Settings,
     plugins: PluginLoadResult,
     not_started: Mapping[RegisteredConnector, ConnectorError],
     is_draining: bool,
-) -> list[str]:
-    """Return why this host should get no calls; nothing, where it should.
+) -> HostState:
+    """Return the state; its reasons are empty where the host should get calls.
 
     What the host can do without never makes it unready: then one backend that is away would take the other connectors with
     it. A plugin that is required (`require`, `strict`) is one that it cannot do without.
@@ -30,7 +46,8 @@ def reasons_not_ready(
         for connector, error in not_started.items()
         if _is_required(settings, connector.plugin.name)
     ]
-    return reasons
+    by_name = {(connector.plugin.name, connector.name): str(error) for connector, error in not_started.items()}
+    return HostState(reasons, by_name, is_draining)
 
 
 def _is_required(settings: Settings, plugin: str) -> bool:

@@ -1,10 +1,11 @@
 """A host should get calls unless it lacks what it cannot do without, or is about to stop."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from connector_core.errors import BackendUnavailableError
-from connector_core.http import reasons_not_ready
 from connector_core.plugins import FailedPlugin, PluginLoadResult
+from connector_core.readiness import host_state
 from connector_core.registry import PluginIdentity, inspect_connector
 from connector_core.settings import Settings
 from connector_core.tables import read
@@ -14,8 +15,9 @@ BROKEN = PluginLoadResult(failed=(FailedPlugin(PluginIdentity("broken", "broken-
 AWAY = {inspect_connector(Jobs(), PluginIdentity("warehouse")): BackendUnavailableError("the warehouse is away")}
 
 
-def reasons(plugins: Any = None, not_started: Any = None, is_draining: bool = False, **settings: Any) -> list[str]:
-    return reasons_not_ready(read(Settings, settings), plugins or PluginLoadResult(), not_started or {}, is_draining)
+def reasons(plugins: Any = None, not_started: Any = None, is_draining: bool = False, **settings: Any) -> Sequence[str]:
+    state = host_state(read(Settings, settings), plugins or PluginLoadResult(), not_started or {}, is_draining)
+    return state.reasons_not_ready
 
 
 def test_what_nobody_requires_is_no_reason() -> None:

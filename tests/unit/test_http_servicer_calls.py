@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc import StatusCode
 
 from connector_core.http import ServedCalls
-from connector_core.http.calls import CallContext, CallFailed
+from connector_core.http.servicer_calls import CallContext, CallFailed
 from tests.fakes import PATIENCE, Never, eventually, happens
 from tests.support.background import in_background
 

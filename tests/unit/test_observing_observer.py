@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from connector_core.http.console.figures import SLOT_SECONDS, SLOTS, WINDOW_SECONDS, Figures, Window
 from connector_core.http.console.graphs import latency_graph, rate_graph
-from connector_core.http.console.observer import NO_CONNECTOR, Observer
 from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics
 from connector_core.metrics.tallies import TallyKey
+from connector_core.observing.observer import (
+    NO_CONNECTOR,
+    SLOT_SECONDS,
+    SLOTS,
+    WINDOW_SECONDS,
+    Observer,
+    SlottedCounts,
+    Window,
+)
 
 NOW = 1_700_000_000.0
 
@@ -129,7 +136,7 @@ def test_the_metadata_service_is_no_task_and_listing_is_noted(watched: Watched) 
 
 
 def test_no_call_is_no_duration() -> None:
-    window = Figures().until(NOW)
+    window = SlottedCounts().until(NOW)
     assert (window.p50, window.p99, set(window.p99s)) == (None, None, {None})
     assert len(window.calls) == SLOTS
 
@@ -139,7 +146,7 @@ def test_no_call_is_no_duration() -> None:
 
 def counted(*calls: tuple[float, int], durations: Sequence[float] = ()) -> Window:
     """Return a window with calls, of which so many failed, so many seconds ago."""
-    figures = Figures()
+    figures = SlottedCounts()
     for ago, failed in reversed(calls):
         figures.add(NOW - ago, 1, failed, dict.fromkeys(durations, 1))
     return figures.until(NOW)
@@ -166,5 +173,5 @@ def test_a_line_breaks_where_nothing_was_called() -> None:
 
 
 def test_without_calls_nothing_is_drawn() -> None:
-    window = Figures().until(NOW)
+    window = SlottedCounts().until(NOW)
     assert [path for _kind, path in (*rate_graph(window).paths, *latency_graph(window).paths) if path] == []

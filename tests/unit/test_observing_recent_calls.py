@@ -2,8 +2,8 @@
 
 import pytest
 
-from connector_core.calls import CallRecord
-from connector_core.http.recent import FAILED, OK, Filter, RecentCalls
+from connector_core.observing.call_records import CallRecord
+from connector_core.observing.recent_calls import FAILED, OK, Filter, RecentCalls
 from tests.support.calls import NOW, call
 
 
