@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from connector_core.errors import SecretNotFoundError
+from connector_core.tables import file_name
 
 _MOST_BROUGHT = 1000
 
@@ -75,15 +76,15 @@ class SecretSource:
         if not key or any("/" in part or "\0" in part or part in {".", ".."} for part in parts):
             raise ValueError("a secret's key and group are plain names, without slashes")
         variable = self.env_prefix + "_".join(parts).upper()
-        if (found := os.environ.get(variable)) is not None:
-            return self._hand_out(found)
-        file = self.folder.joinpath(*(part.lower() for part in parts))
+        if (found := os.environb.get(variable.encode(errors="surrogateescape"))) is not None:
+            return self._hand_out(_text(found))
+        file = self.folder.joinpath(*(file_name(part.lower()) for part in parts))
         try:
             return self._hand_out(file.read_text(encoding="utf-8"))
         except OSError as error:
             reason = error.strerror
         except UnicodeDecodeError:
-            reason = "it is no UTF-8 text"
+            reason = "it is not UTF-8"
         # Outside of the handlers, so that the error has no context: a UnicodeDecodeError carries the secret's bytes.
         wanted = f"{key!r} of group {group!r}" if group else repr(key)
         raise SecretNotFoundError(
@@ -99,6 +100,13 @@ class SecretSource:
         secret = text.strip()  # like flytekit: secrets made with `echo` end in a newline
         self.note(secret)
         return SecretStr(secret)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:  # it is of another encoding, which the locale may know
+        return os.fsdecode(raw)
 
 
 _source: ContextVar[SecretSource | None] = ContextVar("connector_core.secrets", default=None)

@@ -82,7 +82,7 @@ class ConnectorServer:
         self.generations = Generations(settings, self._secrets)
         self.invoker = Invoker(
             self.metrics,
-            limits_of=partial(limits_of, settings),
+            limits_of=partial(limits_of, settings, plugins={one.plugin.name for one in registry}),
             secrets=self._secrets,
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from connector_core.errors import SettingsError
 from connector_core.invocation import CallLimits
 from connector_core.registry import RegisteredConnector
-from connector_core.settings import Settings
+from connector_core.settings import Settings, section
 from connector_core.tables import Table
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -32,24 +32,29 @@ def loop_factory(choice: str) -> LoopFactory:
     return asyncio.new_event_loop
 
 
-def limits_of(settings: Settings, connector: RegisteredConnector) -> CallLimits:
+def limits_of(settings: Settings, connector: RegisteredConnector, plugins: Collection[str] = ()) -> CallLimits:
     """Return what a connector's calls may take.
 
     The operator's section for the connector goes before the one for its plugin, that before the author's `deadlines`, and
     those before the general settings.
+
+    Args:
+        settings: the host's.
+        connector: the connector.
+        plugins: the names of all plugins.
     """
     plugin = connector.plugin.name
     names = (f"{plugin}/{connector.name}", plugin, connector.plugin.bridge)
-    sections = [settings.limits.get(name) for name in names if name is not None]
-    own = [_given(section) for section in sections if section is not None]
+    sections = [section(settings.limits, name, plugins) for name in names if name is not None]
+    own = [_given(one) for one in sections if one is not None]
     deadlines = {**_given(settings.deadlines), **connector.deadlines}
-    for section in reversed(own):
-        deadlines |= section.pop("deadlines")
-    chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}
-    chosen["wait"] = math.inf if settings.wait is None else settings.wait
-    for section in reversed(own):
-        chosen |= section
-    return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **chosen)
+    for chosen in reversed(own):
+        deadlines |= chosen.pop("deadlines")
+    limits: dict[str, Any] = {name: getattr(settings, name) for name in ("workers", "queue", "in_flight")}
+    limits["wait"] = math.inf if settings.wait is None else settings.wait
+    for chosen in reversed(own):
+        limits |= chosen
+    return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **limits)
 
 
 def _given(table: Table) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line: parse and delegate."""
 
 import gc
+import io
 import os
 import sys
 
@@ -8,6 +9,7 @@ import sys
 def main() -> None:
     """Run `connector-host`, with an init in front of it where it is the first process of a container."""
     gc.disable()  # imports make next to no garbage, and looking for it is a tenth of the start; `serve` enables it again
+    use_utf8()
     if os.getpid() == 1:
         from connector_core.cli.init import run_as_init
 
@@ -15,3 +17,16 @@ def main() -> None:
     from connector_core.cli.app import run
 
     sys.exit(run())
+
+
+def use_utf8() -> None:
+    """Start Python again in its UTF-8 mode where the locale knows ASCII alone; let no character end a command elsewhere.
+
+    Arguments, names of files, connectors' names and what plugins say may have any character. Python itself does the same for
+    the locale C unless it is told not to, as some images and services do.
+    """
+    if sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very program
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -2,26 +2,29 @@
 
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from connector_core.errors import PluginLoadError
 from connector_core.observing.call_records import CODE, Subject
 from connector_core.plugins.discovery import PluginSource, plugin_sources, refuse_shared_names
 from connector_core.plugins.hooks import Bridge, load
 from connector_core.plugins.outcomes import FailedPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
+from connector_core.plugins.unknown import unknown_names
 from connector_core.registry import PluginIdentity
-from connector_core.settings import Settings
+from connector_core.settings import Settings, section
 
 
 class PluginSelection(msgspec.Struct, frozen=True):
-    """Which plugins to load, and with which sections of the settings."""
+    """Which plugins to load, and with which sections of the settings; `names` are those of all that were found."""
 
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
     configs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    names: Collection[str] = ()
 
     def reason_to_skip(self, plugin: PluginIdentity) -> str | None:
         """Say why the settings keep a plugin out, if they do; who lets in a bridge lets in what it brings, and the reverse."""
@@ -53,19 +56,17 @@ class _Loading:
         self._loaded: list[LoadedPlugin] = []
         self._failed: list[FailedPlugin] = []
         self._skipped: list[SkippedPlugin] = []
-        self._known: list[str] = []
         self._bridges: list[Bridge] = []
 
     def load(self, source: PluginSource) -> None:
         """Load a plugin, unless the selection keeps it out."""
-        self._known.append(source.identity.name)
         if reason := self._selection.reason_to_skip(source.identity):
             self._skipped.append(SkippedPlugin(source.identity, reason))
             return
         began = time.perf_counter()
         whose = CODE.set(Subject(source.identity.name))  # lines of the log say so
         try:
-            loaded = load(source, self._selection.configs.get(source.identity.name, {}), self._bridges)
+            loaded = load(source, self._config_of(source.identity.name), self._bridges)
             refuse_shared_names(loaded.bridged)
         except KeyboardInterrupt:
             raise
@@ -82,10 +83,12 @@ class _Loading:
         for bridged in loaded.bridged:
             self.load(bridged)
 
+    def _config_of(self, plugin: str) -> Mapping[str, Any]:
+        return section(self._selection.configs, plugin, self._selection.names) or {}
+
     def result(self) -> PluginLoadResult:
         """Return what became of all."""
-        warnings = tuple(_warnings(self._selection, self._known))
-        return PluginLoadResult(tuple(self._loaded), tuple(self._failed), tuple(self._skipped), warnings)
+        return PluginLoadResult(tuple(self._loaded), tuple(self._failed), tuple(self._skipped))
 
 
 def _reason(error: BaseException) -> str:
@@ -103,18 +106,6 @@ def _text(error: BaseException) -> str:
         return "(its text cannot be read)"
 
 
-def _warnings(selection: PluginSelection, known: Sequence[str]) -> Iterable[str]:
-    for setting, names in (
-        ("[plugins.{}] configures", selection.configs),
-        ("--allow-plugin {} names", selection.allow),
-        ("--block-plugin {} names", selection.block),
-    ):
-        for name in names:
-            if name not in known:
-                installed = ", ".join(known) or "none"
-                yield f"{setting.format(name)} a plugin that is not here (installed: {installed})"
-
-
 def load_from_settings(settings: Settings) -> PluginLoadResult:
     """Load the installed plugins and the modules that the settings name.
 
@@ -128,5 +119,8 @@ def load_from_settings(settings: Settings) -> PluginLoadResult:
 
 def load_sources(sources: Iterable[PluginSource], settings: Settings) -> PluginLoadResult:
     """Load what the settings let in, each plugin with its own section of them."""
-    selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins)
-    return load_plugins(sources, selection)
+    found = list(sources)
+    names = [source.identity.name for source in found]
+    selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins, names)
+    result = load_plugins(found, selection)
+    return replace(result, warnings=tuple(unknown_names(settings, result)))

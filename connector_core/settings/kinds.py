@@ -72,6 +72,6 @@ def lines_of(file: Path, setting: str) -> list[str]:
         SettingsError: it cannot be read.
     """
     try:
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{setting} {file} cannot be read: {error}") from None

@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from connector_core.errors import SettingsError
-from connector_core.settings.environment import ENV_PREFIX, from_environment, merged
+from connector_core.likeness import alike
+from connector_core.settings.layers import (
+    ENV_PREFIX,
+    Layer,
+    Source,
+    layer_of,
+    layer_of_variables,
+    merged,
+    source_of,
+    values_of,
+)
 from connector_core.settings.model import Settings
-from connector_core.tables import Mistake, TableError, near, read
+from connector_core.tables import Mistake, TableError, read
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("connector-host.toml")
@@ -24,20 +34,22 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: Path | None = No
     Raises:
         SettingsError: naming the setting, where it stands, and what is wrong with it.
     """
-    given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
     path = settings_file(file)
-    from_file = _read(path) if path else {}
     variables = {
         name: text
         for name, text in os.environ.items()
         if name.upper().startswith(ENV_PREFIX) and name.upper() != CONFIG_VARIABLE
     }
     _refuse_unknown(variables)
-    from_variables = from_environment(variables)
+    layer = layer_of(_read(path), Source(str(path))) if path else {}
+    layer = merged(layer, layer_of_variables(variables))
+    for name, value in (flags or {}).items():
+        if value not in (None, [], ()):
+            layer = merged(layer, layer_of({name: _as_text(value)}, Source.flag(name)))
     try:
-        return read(Settings, merged(merged(from_file, from_variables), given))
+        return read(Settings, values_of(layer))
     except TableError as error:
-        raise SettingsError("\n".join(_explain(one, given, from_file, path) for one in error.mistakes)) from None
+        raise SettingsError("\n".join(_explain(mistake, layer) for mistake in error.mistakes)) from None
 
 
 def settings_file(file: Path | None) -> Path | None:
@@ -53,11 +65,20 @@ def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not UTF-8: {error}; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings file {path} is not TOML: {error}") from error
+
+
+def _as_text(value: Any) -> Any:
+    """Return a flag's value with the bytes that the locale has no characters for read as UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    return [_as_text(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _refuse_unknown(variables: Iterable[str]) -> None:
@@ -65,21 +86,17 @@ def _refuse_unknown(variables: Iterable[str]) -> None:
     for variable in variables:
         name = variable[len(ENV_PREFIX) :].split("__")[0].lower()
         if name not in Settings.__struct_fields__:
-            raise SettingsError(f"the environment variable {variable} is no setting{_near(name)}")
+            raise SettingsError(_unknown(f"the environment variable {variable}", name, Settings.__struct_fields__))
 
 
-def _near(name: str, known: tuple[str, ...] = Settings.__struct_fields__) -> str:
-    return near(name, known) or f"; there are {', '.join(sorted(known))}"
+def _unknown(place: str, name: str, known: tuple[str, ...]) -> str:
+    near = alike(name, known)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+    return f"{place}: unknown setting; {hint}"
 
 
-def _explain(mistake: Mistake, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
-    name, where = str(mistake.path[0]), mistake.where
-    if name in flags:
-        source = f"--{name.replace('_', '-')}"
-    elif name in from_file and f"{ENV_PREFIX}{name.upper()}" not in os.environ:
-        source = f"{where!r} in {path}"
-    else:
-        source = f"the environment variable {ENV_PREFIX}{where.upper().replace('.', '__')}"
+def _explain(mistake: Mistake, layer: Layer) -> str:
+    place = source_of(layer, mistake.path).place(mistake.path)
     if not mistake.known:
-        return f"{source}: {mistake.message}"
-    return f"{source} is no setting{_near(str(mistake.path[-1]), mistake.known)}"
+        return f"{place}: {mistake.message}"
+    return _unknown(place, str(mistake.path[-1]), mistake.known)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from connector_core.errors import SettingsError
 from connector_core.tables.declaring import After, Before, Field, Table, described, finite
 from connector_core.tables.mistakes import Mistake, TableError, explain, near
-from connector_core.tables.readers import reader
+from connector_core.tables.readers import file_name, reader
 
 __all__ = [
     "After",
@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "TableError",
     "described",
+    "file_name",
     "finite",
     "near",
     "read",

@@ -1,9 +1,11 @@
 """Readers of values, each made once for its type."""
 
 import operator
+import os
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -35,10 +37,15 @@ def _plain(kind: Any) -> Reader:
         if isinstance(value, kind):
             return value
         if isinstance(value, str):
-            return kind(value)
+            return kind(file_name(value) if issubclass(kind, PurePath) else value)
         raise wrong("must be a text")
 
     return read_text
+
+
+def file_name(text: str) -> str:
+    """Return a path's text as this process spells it: files' names are UTF-8, whatever the locale."""
+    return os.fsdecode(text.encode(errors="surrogateescape"))
 
 
 def _table(kind: type[Table]) -> Reader:
@@ -54,7 +61,7 @@ def _table(kind: type[Table]) -> Reader:
         values, mistakes = {}, [Mistake((name,), "is missing") for name in required if name not in given]
         for name, value in given.items():
             if name not in types_:
-                mistakes.append(Mistake((name,), "is no key of this table", known))
+                mistakes.append(Mistake((name,), "is not a key of this table", known))
                 continue
             try:
                 values[name] = reader(types_[name])(value)

@@ -91,7 +91,7 @@ def test_a_settings_file_counts_as_source_and_what_keeps_the_host_from_serving_h
     save(tmp_path, "tea1")
     with host_process(*ALONE, cwd=tmp_path) as host:
         (tmp_path / "connector-host.toml").write_text("nonsense = 1\n")
-        host.wait_for("connector-host: 'nonsense' in connector-host.toml is no setting")
+        host.wait_for("connector-host: 'nonsense' in connector-host.toml: unknown setting")
         (tmp_path / "connector-host.toml").write_text('require = ["nonesuch"]\n')
         host.wait_for("connector-host: plugin 'nonesuch' is required, but not installed")
         host.wait_for("the host has ended with 3; it is started again when a source changes")

@@ -181,7 +181,7 @@ def test_todays_command_line_is_understood() -> None:
             {"CONNECTOR_HOST__PORT": "x"},
             "the environment variable CONNECTOR_HOST__PORT: must be a whole number",
         ),
-        ([], {"CONNECTOR_HOST__PROT": "1"}, "CONNECTOR_HOST__PROT is no setting (did you mean 'port'?)"),
+        ([], {"CONNECTOR_HOST__PROT": "1"}, "CONNECTOR_HOST__PROT: unknown setting; did you mean 'port'?"),
         (["--config", "nowhere.toml"], {}, "the settings file nowhere.toml cannot be read"),
         (["--prefer", "spark"], {}, "write CATEGORY=PLUGIN"),
     ],

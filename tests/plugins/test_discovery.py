@@ -1,5 +1,7 @@
 """From entry points to loaded plugins; each bad one is named and stops nobody else."""
 
+from typing import Any
+
 import pytest
 
 from connector_core.errors import ConflictError, PluginLoadError
@@ -9,10 +11,12 @@ from connector_core.plugins import (
     build_registry,
     check_required,
     load_plugins,
+    load_sources,
     module_plugin,
     refuse_shared_names,
 )
 from connector_core.settings import Settings
+from connector_core.tables import read
 from tests.support.distributions import GOOD, SitePackages
 
 HOOK = "\n    @hookimpl\n    def register_connectors(): "
@@ -187,10 +191,70 @@ def test_a_plugin_gets_its_own_section_of_the_settings(site: SitePackages) -> No
     assert str(plugin.connectors[0].categories[0]) == "configured"
 
 
-def test_a_section_for_a_plugin_that_is_not_there_is_a_warning(site: SitePackages) -> None:
-    site.good("one")
-    result = load_plugins(site.sources(), PluginSelection(configs={"on": {}}))
-    assert result.warnings == ("[plugins.on] configures a plugin that is not here (installed: one)",)
+def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dashes(site: SitePackages) -> None:
+    code = (
+        GOOD + "\n    @hookimpl\n    def register_connectors(config): return [Job(config.get('task_type', 'unset'))]\n"
+    )
+    site.add("My-Plugin", code)
+    site.add("my_plugin", code)
+    sources = [source for source in site.sources() if source.identity.name == "My-Plugin"]
+    settings = read(Settings, {"plugins": {"my_plugin": {"task_type": "chosen"}}})
+    (plugin,) = load_sources(sources, settings).loaded
+    assert str(plugin.connectors[0].categories[0]) == "chosen"
+    both = load_sources(site.sources(), settings).loaded
+    chosen = {plugin.identity.name: str(plugin.connectors[0].categories[0]) for plugin in both}
+    assert chosen == {"My-Plugin": "unset", "my_plugin": "chosen"}
+
+
+def one_that_loads_and_two_that_do_not(site: SitePackages) -> None:
+    site.add("one", GOOD.replace('f"{__name__} {task_type}"', '"Job"') + HOOK + "return [Job('spark')]\n")
+    site.good("shut", "ray")
+    site.add("bad", "raise RuntimeError('no')")
+
+
+@pytest.mark.parametrize(
+    ("written", "warning"),
+    [
+        ({"plugins": {"on": {}}}, "[plugins.on]: unknown plugin 'on'; did you mean 'one'?"),
+        ({"plugins": {"zebra": {}}}, "[plugins.zebra]: unknown plugin 'zebra'; there are bad, one, shut"),
+        ({"block_plugin": ["shut", "on"]}, "--block-plugin on: unknown plugin 'on'; did you mean 'one'?"),
+        ({"in_place": ["on"]}, "in_place on: unknown plugin 'on'; did you mean 'one'?"),
+        ({"limits": {"on": {}}}, "[limits.on]: unknown plugin 'on'; did you mean 'one'?"),
+        (
+            {"limits": {"one/Jog": {}}},
+            "[limits.\"one/Jog\"]: plugin 'one' has no connector 'Jog'; did you mean 'Job'?",
+        ),
+        ({"prefer": {"x": "on"}}, "prefer x=on: unknown plugin 'on'; did you mean 'one'?"),
+        (
+            {"prefer": {"spork": "one"}},
+            "prefer spork=one: plugin 'one' has no task type 'spork'; did you mean 'spark'?",
+        ),
+        (
+            {"prefer": {"name:Jog": "one"}},
+            "prefer name:Jog=one: plugin 'one' has no connector 'Jog'; did you mean 'Job'?",
+        ),
+    ],
+    ids=str,
+)
+def test_a_name_that_nothing_here_has_is_a_warning_with_a_near_one(
+    site: SitePackages, written: dict[str, Any], warning: str
+) -> None:
+    one_that_loads_and_two_that_do_not(site)
+    settings = read(Settings, {"block_plugin": ["shut"], **written})
+    assert warning in load_sources(site.sources(), settings).warnings
+
+
+def test_names_that_are_here_or_cannot_be_known_are_no_warnings(site: SitePackages) -> None:
+    one_that_loads_and_two_that_do_not(site)
+    names = ("one", "one/Job", "one_job", "shut", "shut/Any", "bad/Any")
+    written = {
+        "block_plugin": ["shut", "bad/brought"],
+        "in_place": ["one", "bad", "shut"],
+        "limits": {key: {} for key in names},
+        "plugins": {key: {} for key in ("one", "bad", "shut/brought")},
+        "prefer": {"spark": "one", "ray": "shut", "any": "bad", "name:Job": "one", "name:Any": "bad"},
+    }
+    assert load_sources(site.sources(), read(Settings, written)).warnings == ()
 
 
 def test_blocked_and_not_allowed_plugins_are_skipped_with_the_reason_and_not_imported(site: SitePackages) -> None:

@@ -184,7 +184,7 @@ def test_settings_that_do_not_hold_are_found_before_anything_is_installed(operat
     (operator.folder / "connector-host.toml").write_text("nonsense = 1\n")
     done = operator.do("install", operator.wheel("connector-plugin-tea", plugin("tea")))
     assert done.returncode == 2
-    assert "connector-host: 'nonsense' in connector-host.toml is no setting" in done.stderr
+    assert "connector-host: 'nonsense' in connector-host.toml: unknown setting" in done.stderr
     assert "connector_plugin_tea-1.0" not in operator.distributions()
 
 

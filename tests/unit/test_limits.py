@@ -66,3 +66,9 @@ def test_the_operators_word_for_a_connector_goes_before_the_one_for_its_plugin()
 
 def test_a_plugin_is_vouched_for_by_its_name() -> None:
     assert limits_of(settings(in_place=["warehouse"]), connector()).in_place
+
+
+def test_a_section_that_a_variable_names_is_found_by_the_names_spelling() -> None:
+    chosen = settings(limits={"warehouse_query": {"workers": 7}})
+    assert limits_of(chosen, connector()).workers == 7
+    assert limits_of(chosen, connector(), plugins={"warehouse", "warehouse_query"}).workers == 10

@@ -97,13 +97,16 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prot = 1\n", "'prot' in connector-host.toml is no setting (did you mean 'port'?)"),
+        ("prot = 1\n", "'prot' in connector-host.toml: unknown setting; did you mean 'port'?"),
         ("port = 'x'\n", "'port' in connector-host.toml: must be a whole number"),
         ("[deadlines]\ncreate = -1\n", "'deadlines.create' in connector-host.toml: must be greater than 0"),
-        ("[deadlines]\ncraete = 1\n", "'deadlines.craete' in connector-host.toml is no setting"),
+        (
+            "[deadlines]\ncraete = 1\n",
+            "'deadlines.craete' in connector-host.toml: unknown setting; did you mean 'create'?",
+        ),
         (
             "[deadlines]\nstart = 1\n",
-            "'deadlines.start' in connector-host.toml is no setting; there are create, delete, do",
+            "'deadlines.start' in connector-host.toml: unknown setting; there are create, delete, do",
         ),
         ("[deadlines]\nget = true\n", "'deadlines.get' in connector-host.toml: must be a number"),
         ("[deadlines]\nget = 'x'\n", "'deadlines.get' in connector-host.toml: must be a number"),
@@ -111,7 +114,7 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
         ("[deadlines]\nget = inf\n", "'deadlines.get' in connector-host.toml: must be finite"),
         (
             "[limits.'a/b'.deadlines]\nfoo = 1\n",
-            "'limits.a/b.deadlines.foo' in connector-host.toml is no setting; there are create, delete, do, get, get_logs",
+            "'limits.a/b.deadlines.foo' in connector-host.toml: unknown setting; there are create, delete, do, get, get_logs",
         ),
         (
             "[limits.a.deadlines]\nget = true\n",
@@ -160,7 +163,7 @@ def test_a_whole_table_may_stand_in_one_variable_and_its_keys_go_first(monkeypat
 
 def test_a_table_that_is_no_json_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT", "{failures: 3")
-    with pytest.raises(SettingsError, match="CONNECTOR_HOST__RIDE_OUT is no JSON"):
+    with pytest.raises(SettingsError, match="CONNECTOR_HOST__RIDE_OUT is not JSON"):
         load_settings()
 
 
@@ -168,4 +171,119 @@ def test_a_key_of_what_another_variable_sets_as_a_whole_is_refused(monkeypatch: 
     monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT", "much")
     monkeypatch.setenv("CONNECTOR_HOST__RIDE_OUT__SECONDS", "5")
     with pytest.raises(SettingsError, match="RIDE_OUT__SECONDS is a key of 'ride_out', which another"):
+        load_settings()
+
+
+def test_a_mistake_in_a_variable_is_not_blamed_on_the_file_that_has_the_same_table(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(empty_folder, "[deadlines]\ncreate = 5\nget = 'late'\ndo = 'x'\n")
+    monkeypatch.setenv("CONNECTOR_HOST__DEADLINES__GET", "soon")
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert str(raised.value).splitlines() == [
+        "the environment variable CONNECTOR_HOST__DEADLINES__GET: must be a number",
+        "'deadlines.do' in connector-host.toml: must be a number",
+    ]
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_a_variable_of_the_same_table(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(empty_folder, "[deadlines]\ncreate = 'x'\n")
+    monkeypatch.setenv("CONNECTOR_HOST__DEADLINES", '{"get": 5}')
+    with pytest.raises(SettingsError, match=r"^'deadlines.create' in connector-host.toml: must be a number$"):
+        load_settings()
+
+
+def test_a_mistake_in_a_variable_with_a_whole_table_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS", '{"one": {"deadlines": {"get": -1}}}')
+    with pytest.raises(
+        SettingsError, match=r"^'one.deadlines.get' in the environment variable CONNECTOR_HOST__LIMITS: "
+    ):
+        load_settings()
+
+
+def test_a_mistake_in_a_flag_is_named_with_the_flag(empty_folder: Path) -> None:
+    write(empty_folder, "http_port = 1\n")
+    with pytest.raises(SettingsError, match=r"^--http-port: must be a whole number$"):
+        load_settings({"http_port": "x"})
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "place"),
+    [
+        ("[deadlines]\n", {}, ""),
+        ("workers = {}\n", {}, "'workers' in connector-host.toml: must be a whole number"),
+        ("[workers]\na = 1\n", {}, "'workers' in connector-host.toml: must be a whole number"),
+        ("modules = [1]\n", {}, "'modules.0' in connector-host.toml: must be a text"),
+        ("deadlines = 1\n", {}, "'deadlines' in connector-host.toml: must be a table"),
+    ],
+)
+def test_tables_and_lists_in_the_wrong_place_are_named(
+    empty_folder: Path, written: str, value: dict[str, str], place: str
+) -> None:
+    write(empty_folder, written)
+    if not place:
+        assert load_settings() == Settings()
+        return
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert str(raised.value) == place
+
+
+def test_an_empty_table_in_a_variable_leaves_those_of_the_file(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(empty_folder, "[deadlines]\nget = 5\n")
+    monkeypatch.setenv("CONNECTOR_HOST__DEADLINES", "{}")
+    assert load_settings().deadlines.get == 5
+
+
+@pytest.mark.parametrize("name", ["My-Plugin", "my.plugin", "My/Plugin", "MY_PLUGIN", "my plugin"])
+def test_variables_reach_sections_of_the_file_whatever_their_names_are_made_of(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write(empty_folder, f"[limits.'{name}']\nqueue = 1\n[plugins.'{name}']\nMax-Rows = 1\n")
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS__MY_PLUGIN__WORKERS", "3")
+    monkeypatch.setenv("CONNECTOR_HOST__PLUGINS__MY_PLUGIN__MAX_ROWS", "2")
+    settings = load_settings()
+    assert list(settings.limits) == [name]
+    assert (settings.limits[name].queue, settings.limits[name].workers) == (1, 3)
+    assert settings.plugins == {name: {"Max-Rows": "2"}}
+
+
+def test_a_name_that_is_spelt_so_goes_before_others(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(empty_folder, "[limits.a_b]\n[limits.a-b]\n")
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS__A_B__WORKERS", "3")
+    settings = load_settings()
+    assert {name: limits.workers for name, limits in settings.limits.items()} == {"a_b": 3, "a-b": None}
+
+
+def test_a_variable_that_may_be_about_two_sections_is_refused_with_the_way_out(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(empty_folder, "[limits.'a.b']\n[limits.a-b]\n")
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS__A_B__WORKERS", "3")
+    with pytest.raises(SettingsError, match=r"'a_b' may be any of 'a-b', 'a.b'; write the table as JSON"):
+        load_settings()
+
+
+def test_a_variable_with_a_whole_table_and_one_with_a_key_of_it_are_about_one_section(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS", '{"My-Plugin/Query": {"queue": 1}}')
+    monkeypatch.setenv("CONNECTOR_HOST__LIMITS__MY_PLUGIN_QUERY__WORKERS", "3")
+    (limits,) = load_settings().limits.items()
+    assert (limits[0], limits[1].queue, limits[1].workers) == ("My-Plugin/Query", 1, 3)
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark(empty_folder: Path) -> None:
+    (empty_folder / "connector-host.toml").write_bytes(b"\xef\xbb\xbfport = 1\n")
+    assert load_settings().port == 1
+
+
+def test_a_settings_file_of_another_encoding_is_refused_with_the_way_out(empty_folder: Path) -> None:
+    (empty_folder / "connector-host.toml").write_bytes("host = 'größe'\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"connector-host.toml is not UTF-8: .*; save it as UTF-8"):
         load_settings()

@@ -90,7 +90,7 @@ def test_a_value_may_be_written_as_its_type_or_as_a_variable_can_hold_it(
         ({"inner": {"name": "x", "sizes": [2, 3]}}, "inner.sizes.1", "it is odd"),
         ({"inner": {"name": "x", "sizes": "24"}}, "inner.sizes", "a list"),
         ({"by_name": {"c": {"name": "x"}}}, "by_name.c", "'a' or 'b'"),
-        ({"by_name": {"a": {"nam": "x", "name": "y"}}}, "by_name.a.nam", "no key"),
+        ({"by_name": {"a": {"nam": "x", "name": "y"}}}, "by_name.a.nam", "not a key"),
         ({"by_name": ["a"]}, "by_name", "a table"),
     ],
     ids=str,

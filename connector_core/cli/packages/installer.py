@@ -79,7 +79,7 @@ class Installer:
             if ended.code != 0:
                 raise InstallError(self._failed(f"{wanted} cannot be installed, and nothing was changed", ended))
             if self.name == "pip":
-                items = json.loads(report.read_text())["install"]
+                items = json.loads(report.read_bytes())["install"]
                 return {canonicalize_name(item["metadata"]["name"]) for item in items}
         return {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][\w.-]*", ended.output)}
 

@@ -123,7 +123,7 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=answer,
         stderr=errors,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env={**os.environ, **environment},
         start_new_session=True,  # a Ctrl-C at the terminal is ours; we pass it on when we are ready for what follows
