@@ -7,12 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from connector_core.errors import AddressInUseError, ConnectorError, PluginLoadError, SettingsError
+from connector_core.errors import ConnectorError, PluginLoadError, SettingsError
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http import ConsoleSource, HttpFace, HttpServer, ServedCalls
 from connector_core.invocation import Invoker
@@ -24,6 +25,7 @@ from connector_core.observing.observer import Observer
 from connector_core.observing.recent_calls import RecentCalls
 from connector_core.observing.recorder import Recorder
 from connector_core.plugins import PluginLoadResult, metadata_risks
+from connector_core.ports import Address, Port, grpc_options
 from connector_core.readiness import HostState, host_state
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.secrets import SecretSource
@@ -33,7 +35,7 @@ from connector_core.services.handlers import raw_handler
 from connector_core.services.reflection import ReflectionHandler
 from connector_core.settings import Settings
 from connector_core.transport import GrpcServer, open_server
-from connector_core.tuning import LoopFactory, grpc_options, limits_of, loop_factory
+from connector_core.tuning import LoopFactory, limits_of, loop_factory
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +57,13 @@ class ConnectorServer:
         settings: ports, limits and the like.
         plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
-        http_socket: listens on the HTTP port already.
+        http_sockets: listen on the HTTP port already.
         secrets: where `get_secret` looks in plugin code; else the settings say.
         has_http: whether to take the HTTP port and serve there.
+
+    Attributes:
+        grpc_at: the port that gRPC is served on.
+        http_at: the port that HTTP is served on.
     """
 
     def __init__(
@@ -66,7 +72,7 @@ class ConnectorServer:
         settings: Settings,
         plugins: PluginLoadResult | None = None,
         new_plugin_loop: LoopFactory | None = None,
-        http_socket: socket.socket | None = None,
+        http_sockets: Sequence[socket.socket] = (),
         secrets: SecretSource | None = None,
         has_http: bool = True,
     ) -> None:
@@ -74,12 +80,28 @@ class ConnectorServer:
         self.settings = settings
         self.plugins = plugins or PluginLoadResult()
         self.metrics = Metrics()
-        self.port = settings.port
-        self.http_port = settings.http_port
         self._secrets = secrets or settings.secrets.source()
         self._scrub = Scrubber(lambda: self._secrets.handed_out).scrub
-        self.tracing = _open_tracing(self._scrub) if settings.traces == "otlp" else None
         self.generations = Generations(settings, self._secrets)
+        self._health = HealthService()
+        self._gateway_tokens = settings.gateway_tokens()
+        self._recent = RecentCalls(settings.recent_calls) if settings.console else None
+        self._started_at = time.time()
+        self._grpc: GrpcServer | None = None
+        self._calls: ServedCalls | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._grace = settings.grace
+        # What has to be closed is made from here on, each with its closing; `stop` goes through them backwards.
+        closing = self._closing = AsyncExitStack()
+        self.tracing = _open_tracing(self._scrub) if settings.traces == "otlp" else None
+        if self.tracing is not None:
+            closing.push_async_callback(self.tracing.close, _CLOSE_TIMEOUT)
+        self.http_at = Port("HTTP", Address(settings.host, settings.http_port), http_sockets)
+        self._http = HttpServer(self.http_at)
+        self._has_http = has_http
+        closing.push_async_callback(asyncio.to_thread, self._http.close, _CLOSE_TIMEOUT)
+        self.grpc_at = Port("gRPC", Address(settings.host, settings.port))
+        closing.callback(self.grpc_at.close)
         self.invoker = Invoker(
             self.metrics,
             limits_of=partial(limits_of, settings, plugins={one.plugin.name for one in registry}),
@@ -89,19 +111,22 @@ class ConnectorServer:
             trace=self.tracing.begin if self.tracing else None,
             scrub=self._scrub,
         )
+        closing.push_async_callback(asyncio.to_thread, self.invoker.close, _CLOSE_TIMEOUT)
+        self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
+        closing.push_async_callback(self._close_connectors)
         self.memory = open_memory(settings.memory)
         self.jobs = Jobs(self.invoker, self.memory, settings)
-        self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
-        self._health = HealthService()
-        self._grpc: GrpcServer | None = None
-        self._http: HttpServer | None = None
-        self._http_socket = http_socket
-        self._has_http = has_http
-        self._gateway_tokens = settings.gateway_tokens()
-        self._recent = RecentCalls(settings.recent_calls) if settings.console else None
-        self._started_at = time.time()
-        self._calls: ServedCalls | None = None
-        self._is_draining = False
+        closing.push_async_callback(self.jobs.close, _CLOSE_TIMEOUT)
+
+    @property
+    def port(self) -> int:
+        """The gRPC port: as the settings have it, until a free one is found in place of 0."""
+        return self.grpc_at.number
+
+    @property
+    def http_port(self) -> int:
+        """The HTTP port: as the settings have it, until a free one is found in place of 0."""
+        return self.http_at.number
 
     @property
     def not_started(self) -> Mapping[RegisteredConnector, ConnectorError]:
@@ -109,7 +134,7 @@ class ConnectorServer:
         return self._lifecycle.not_started
 
     async def start(self) -> None:
-        """Start the connectors, take both ports, serve gRPC, say SERVING; HTTP is served to whoever connects.
+        """Reserve both ports, start the connectors, serve gRPC, say SERVING, serve HTTP.
 
         Raises:
             PluginLoadError: a required plugin's connector could not be started.
@@ -119,56 +144,40 @@ class ConnectorServer:
         for risk in metadata_risks(self.plugins, self.settings):
             _log.warning("%s", risk)
         try:
-            await self._start_connectors()
+            # 1. The ports: a taken one is found before plugin code runs. Callers are refused until they are served.
+            self.grpc_at.reserve()
             if self._has_http:
-                self._http = HttpServer(self.settings.host, self.settings.http_port, self._http_socket)
-                self.http_port = self._http.port
-            calls = await self._listen()
+                self.http_at.reserve()
+            # 2. The connectors.
+            await self._start_connectors()
+            # 3. gRPC.
+            calls = await self._serve_grpc()
+            # 4. Health, for load balancers and probes.
+            for service in ("", *self.generations.names):
+                await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            self._closing.push_async_callback(self._health.drain)
+            # 5. HTTP.
+            if self._has_http:
+                self._serve_http(calls)
         except BaseException:
             await self.stop(grace=0)
             raise
-        for service in ("", *self.generations.names):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        if self._http is not None:
-            self._serve_http(self._http, calls)
 
-    def _serve_http(self, http: HttpServer, calls: ServedCalls) -> None:
-        face = HttpFace(
-            settings=self.settings,
-            tokens=self._gateway_tokens,
-            metrics=self.metrics,
-            services=self.generations.descriptors,
-            calls=calls,
-            state=self._state,
-            console=self._console(http.stopping),
-            stopping=http.stopping,
-        )
-        console = face.console
-        http.start(
-            partial(_make_app, face), loop_factory(self.settings.loop), console.observer.run if console else None
-        )
+    async def stop(self, grace: float | None = None) -> None:
+        """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors.
+
+        A second call, while the first one waits for calls, ends their time after its own grace.
+        """
+        self._grace = self.settings.grace if grace is None else grace
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._closing.aclose())
+        else:
+            await self._drain()
+        await asyncio.shield(self._stopping)
 
     def not_ready(self) -> Sequence[str]:
         """Say why this host should get no calls now; nothing, where it should."""
         return self._state().reasons_not_ready
-
-    async def stop(self, grace: float | None = None) -> None:
-        """Say NOT_SERVING, take no new calls, let those in flight finish within `grace` seconds, close the connectors."""
-        self._is_draining = True
-        await self._health.drain()
-        await self._drain(self.settings.grace if grace is None else grace)
-        await self.jobs.close(_CLOSE_TIMEOUT)
-        with contextlib.suppress(TimeoutError):  # the invoker names what hangs
-            await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
-        await asyncio.to_thread(self.invoker.close, _CLOSE_TIMEOUT)
-        if self._http is not None:
-            await asyncio.to_thread(self._http.close, _CLOSE_TIMEOUT)
-        if self.tracing is not None:
-            await self.tracing.close(_CLOSE_TIMEOUT)
-
-    async def _drain(self, grace: float) -> None:
-        if self._grpc is not None and self._calls is not None:
-            await asyncio.gather(self._grpc.stop(grace), self._calls.drain(grace))
 
     async def _start_connectors(self) -> None:
         failed = await self._lifecycle.start(self.registry)
@@ -179,7 +188,11 @@ class ConnectorServer:
                     f"could not be started: {error}"
                 )
 
-    async def _listen(self) -> ServedCalls:
+    async def _close_connectors(self) -> None:
+        with contextlib.suppress(TimeoutError):  # the invoker names what hangs
+            await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
+
+    async def _serve_grpc(self) -> ServedCalls:
         tracing = self.tracing
         options, interceptors = grpc_options(self.settings), tracing.interceptors if tracing else ()
         server = await open_server(self.settings.transport, options, interceptors)
@@ -188,11 +201,33 @@ class ConnectorServer:
         server.add_generic_rpc_handlers([raw_handler(name, servicer) for name, servicer in servicers.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers([ReflectionHandler(self.generations.descriptors)])
-        self.port = self._bind(server)
+        self.grpc_at.give_to(server)
         await server.start()
         self._grpc = server
         self._calls = ServedCalls(servicers, tracing.serving if tracing else None)
+        self._closing.push_async_callback(self._drain)
         return self._calls
+
+    async def _drain(self) -> None:
+        if self._grpc is not None and self._calls is not None:
+            await asyncio.gather(self._grpc.stop(self._grace), self._calls.drain(self._grace))
+
+    def _serve_http(self, calls: ServedCalls) -> None:
+        stopping = self._http.stopping
+        face = HttpFace(
+            settings=self.settings,
+            tokens=self._gateway_tokens,
+            metrics=self.metrics,
+            services=self.generations.descriptors,
+            calls=calls,
+            state=self._state,
+            console=self._console(stopping),
+            stopping=stopping,
+        )
+        console = face.console
+        self._http.start(
+            partial(_make_app, face), loop_factory(self.settings.loop), console.observer.run if console else None
+        )
 
     def _listeners(self) -> Iterable[CallListener]:
         """Who is told of calls that have ended."""
@@ -214,18 +249,7 @@ class ConnectorServer:
         )
 
     def _state(self) -> HostState:
-        return host_state(self.settings, self.plugins, self.not_started, self._is_draining)
-
-    def _bind(self, server: GrpcServer) -> int:
-        host, port = self.settings.host, self.settings.port
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            return server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise AddressInUseError(
-                f"the gRPC port {address} cannot be bound: it is taken by another process, or the address is not of this "
-                f"machine. Stop the other process, or choose with --port and --host ({error})"
-            ) from None
+        return host_state(self.settings, self.plugins, self.not_started, is_draining=self._stopping is not None)
 
 
 async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda: None) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import sys
 
@@ -11,6 +10,7 @@ from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
 from connector_core.hostlog import HostLog
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
+from connector_core.ports import Port
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource, use_source
 from connector_core.server import ConnectorServer, serve
@@ -46,7 +46,7 @@ async def _serve(
 ) -> bool:
     handover = Handover.taken()
     handover.end_with_parent()
-    server = ConnectorServer(registry, settings, result, http_socket=handover.http, secrets=secrets)
+    server = ConnectorServer(registry, settings, result, http_sockets=handover.http, secrets=secrets)
 
     def on_started() -> None:
         log.hold_to_levels()
@@ -62,11 +62,10 @@ async def _serve(
 
 def _announce(server: ConnectorServer) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
-    host = server.settings.host
-    print(f"gRPC serves on {_address(host, server.port)}: {_who(host)}.")
+    print(f"gRPC serves on {server.grpc_at}: {_who(server.grpc_at)}.")
     print(f"Engines: {_engines(server.generations.without_v2)}.")
     print(f"Jobs: {server.memory.guarantees}.")
-    where = f"http://{_address(host, server.http_port)}"
+    where = server.http_at.url
     if server.settings.console:
         print(f"The console is at {where}/ (--no-console turns it off).")
     if server.settings.gateway == "tasks":
@@ -74,20 +73,12 @@ def _announce(server: ConnectorServer) -> None:
     print(f"Metrics are at {where}/metrics.", flush=True)
 
 
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _engines(without_v2: str) -> str:
     both = "those of the 1.x line (flyteidl) and of the 2.x line (flyteidl2)"
     return f"those of the 1.x line (flyteidl); not of the 2.x line: {without_v2}" if without_v2 else both
 
 
-def _who(host: str) -> str:
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if is_local:
+def _who(port: Port) -> str:
+    if port.is_local:
         return "open to this machine alone (--host 0.0.0.0 opens it to the network)"
     return "open to everyone who reaches this address, without authentication or encryption"

@@ -1,15 +1,14 @@
-"""The HTTP port: taken at start-up, so that a busy one is found before anything serves; served when somebody connects."""
+"""The thread that serves HTTP: it listens at once, and imports what serving takes when somebody connects."""
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any
 
-from connector_core.errors import AddressInUseError
+from connector_core.ports import Port
 
 Beside = Callable[[], Coroutine[Any, Any, None]]
 
@@ -21,24 +20,18 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 
 
 class HttpServer:
-    """Holds the HTTP port from its making until `close`; connections wait in its queue until `start`.
+    """Serves a port in a thread of its own.
 
     Args:
-        host: the address to listen on.
-        port: the port; 0 takes a free one.
-        bound: a socket that listens there already, for this one to use and close.
+        port: where to listen; it is closed in the end.
 
     Attributes:
-        port: where it listens.
         stopping: is set, in the thread that serves, when it is time to stop.
-
-    Raises:
-        AddressInUseError: the port cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, bound: socket.socket | None = None) -> None:
-        self._socket = bound or bind(host, port)
-        self.port: int = self._socket.getsockname()[1]
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._sockets: Sequence[socket.socket] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self.stopping = asyncio.Event()
@@ -55,7 +48,11 @@ class HttpServer:
             make_app: called then, in the thread.
             new_loop: makes the thread's loop.
             beside: runs on that loop from now on, until it stops.
+
+        Raises:
+            AddressInUseError: the port cannot be listened on.
         """
+        self._sockets = self._port.listen()
         self._loop = new_loop()
         arguments = (make_app, self._loop, beside)
         self._thread = threading.Thread(target=self._run, args=arguments, name="http", daemon=True)
@@ -64,7 +61,7 @@ class HttpServer:
     def close(self, timeout: float) -> None:
         """Stop listening, and wait up to `timeout` seconds for the thread to end; answers under way have one second."""
         if self._thread is None or self._loop is None:
-            self._socket.close()
+            self._port.close()
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended before
             self._loop.call_soon_threadsafe(self.stopping.set)
@@ -77,11 +74,11 @@ class HttpServer:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 runner.run(self._serve(make_app, beside))
         except BaseException:
-            _log.critical("the HTTP port %d is not served: the host has a bug", self.port, exc_info=True)
+            _log.critical("the HTTP port %d is not served: the host has a bug", self._port.number, exc_info=True)
             raise
         finally:
             loop.close()
-            self._socket.close()
+            self._port.close()
 
     async def _serve(self, make_app: Callable[[], App], beside: Beside | None) -> None:
         runs_beside = asyncio.create_task(beside()) if beside else None
@@ -89,7 +86,7 @@ class HttpServer:
         if not self.stopping.is_set():
             from connector_core.http.serving import serve
 
-            await serve(make_app(), self._socket, self.stopping)
+            await serve(make_app(), self._sockets, self.stopping)
         if runs_beside is not None:
             await runs_beside
 
@@ -98,31 +95,9 @@ class HttpServer:
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         stopping = asyncio.create_task(self.stopping.wait())
         stopping.add_done_callback(lambda _: woken.set())
-        loop.add_reader(self._socket, woken.set)
+        for listener in self._sockets:
+            loop.add_reader(listener, woken.set)
         await woken.wait()
-        loop.remove_reader(self._socket)
+        for listener in self._sockets:
+            loop.remove_reader(listener)
         stopping.cancel()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        AddressInUseError: the port cannot be bound.
-    """
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        # As bytes: a text is looked at by a codec that takes longer to import than this file, and raises what is no OSError.
-        name = host.encode() if host.isascii() else host
-        family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # Like gRPC's, a socket on [::] also takes IPv4.
-        is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        return socket.create_server(address[:2], family=family, backlog=128, dualstack_ipv6=is_dual)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUseError(
-                f"the HTTP port {shown} is taken by another process: stop it, or choose another with --http-port"
-            ) from None
-        raise AddressInUseError(
-            f"the HTTP port {shown} cannot be bound: choose with --http-port and --host ({error})"
-        ) from None

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -18,8 +18,8 @@ _SECONDS_TO_ANSWER = 1
 """What is left for answers under way when the port closes: by then, calls have been drained."""
 
 
-async def serve(app: App, listener: socket.socket, asked_to_stop: asyncio.Event) -> None:
-    """Answer HTTP on a listening socket until the event is set."""
+async def serve(app: App, listeners: Sequence[socket.socket], asked_to_stop: asyncio.Event) -> None:
+    """Answer HTTP on listening sockets until the event is set."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -32,7 +32,7 @@ async def serve(app: App, listener: socket.socket, asked_to_stop: asyncio.Event)
         timeout_graceful_shutdown=_SECONDS_TO_ANSWER,
     )
     with _quiet():
-        await _Server(config, asked_to_stop).serve(sockets=[listener])
+        await _Server(config, asked_to_stop).serve(sockets=list(listeners))
 
 
 class _Server(uvicorn.Server):

@@ -1,6 +1,7 @@
 """The kinds of values that settings have, as they may be written on a command line, in a variable and in a file."""
 
 import logging
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,29 @@ def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
     }
 
 
+def _host(value: str) -> str:
+    """Read an address or a name, IPv6 with or without its brackets."""
+    host = value.strip()
+    if host.startswith("unix:") or "/" in host:
+        raise ValueError(
+            "a Unix socket cannot be listened on: write an address or a name, such as 127.0.0.1 or localhost"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or (":" in host and not _is_ipv6(host)):
+        raise ValueError("write an address or a name without a port, such as 127.0.0.1, ::1 or localhost")
+    return host
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except OSError:
+        return False
+    return True
+
+
+Host = Annotated[str, After(_host)]
 Names = Annotated[tuple[str, ...], Before(split)]
 SecretNames = Annotated[tuple[SecretStr, ...], Before(split)]
 Preferences = Annotated[dict[str, str], Before(_split_pairs), After(_canonical_categories)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from connector_core.errors import SettingsError
-from connector_core.settings.kinds import Count, LogLevels, Names, Port, Preferences, Seconds, lines_of
+from connector_core.settings.kinds import Count, Host, LogLevels, Names, Port, Preferences, Seconds, lines_of
 from connector_core.settings.sections import (
     MIN_KEY_CHARACTERS,
     BatchSettings,
@@ -26,7 +26,11 @@ _TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)
 class Settings(Table, frozen=True):
     """All settings of a host, as they are given here; `load_settings` reads the environment and a file as well."""
 
-    host: Annotated[str, "The address to listen on; 0.0.0.0 opens the host to the network."] = "127.0.0.1"
+    host: Annotated[
+        Host,
+        "The address or name to listen on, for both ports: all that a name such as `localhost` stands for; `0.0.0.0` or "
+        "`::`, every address of IPv4 and IPv6, opens the host to the network.",
+    ] = "127.0.0.1"
     port: Annotated[Port, "The gRPC port; 0 takes a free one."] = 8000
     http_port: Annotated[Port, "The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one."] = 9090
     console: Annotated[bool, "Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port."] = True

@@ -18,6 +18,7 @@ import pytest
 from connector_core.errors import AddressInUseError, BackendUnavailableError
 from connector_core.http import HttpServer, probes
 from connector_core.plugins import FailedPlugin, PluginLoadResult
+from connector_core.ports import Address, Port
 from connector_core.registry import ConnectorRegistry, PluginIdentity
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
@@ -164,29 +165,6 @@ async def test_a_taken_port_is_found_before_anything_serves() -> None:
             await server.start()
 
 
-def test_an_address_that_is_not_of_this_machine_is_named() -> None:
-    with pytest.raises(AddressInUseError, match=r"the HTTP port 192\.0\.2\.1:0 cannot be bound: .*--host"):
-        HttpServer("192.0.2.1", 0)
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-def test_on_every_address_means_both_kinds_of_addresses() -> None:
-    addresses = ["127.0.0.1", "::1"] if has_ipv6() else ["127.0.0.1"]
-    server = HttpServer("::" if has_ipv6() else "0.0.0.0", 0)
-    try:
-        for address in addresses:
-            socket.create_connection((address, server.port), timeout=PATIENCE).close()
-    finally:
-        server.close(1)
-
-
 async def test_nothing_listens_any_more_when_the_host_has_stopped() -> None:
     async with running_server(Jobs()) as server:
         url = f"http://127.0.0.1:{server.server.http_port}/healthz"
@@ -207,24 +185,26 @@ async def test_an_app_that_cannot_be_made_is_in_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
-    server = HttpServer("127.0.0.1", 0)
+    port = Port("HTTP", Address("127.0.0.1", 0))
+    server = HttpServer(port)
 
     def fail() -> Any:
         raise ImportError("no starlette")
 
     server.start(fail, asyncio.new_event_loop)
-    socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
+    socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE).close()
     await eventually(lambda: "http" not in [thread.name for thread in threading.enumerate()])
     server.close(PATIENCE)
-    assert f"the HTTP port {server.port} is not served" in caplog.text
+    assert f"the HTTP port {port.number} is not served" in caplog.text
     assert "no starlette" in caplog.text
 
 
 async def test_a_thread_that_does_not_end_is_left_behind_and_named(caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate()
-    server = HttpServer("127.0.0.1", 0)
+    port = Port("HTTP", Address("127.0.0.1", 0))
+    server = HttpServer(port)
     server.start(gate.block, asyncio.new_event_loop)  # type: ignore[arg-type] # an import that hangs
-    socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
+    socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE).close()
     await gate.reached()
     server.close(0.01)
     assert "the thread that serves HTTP did not end within 0.01 s" in caplog.text

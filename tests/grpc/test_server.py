@@ -17,10 +17,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from connector_core import Phase, Resource
 from connector_core.errors import AddressInUseError, BackendUnavailableError, PluginLoadError
+from connector_core.ports import grpc_options
 from connector_core.services.generations import Generations
 from connector_core.settings import Settings
 from connector_core.testing import RunningServer, running_server
-from connector_core.tuning import grpc_options
+from connector_core.transport.server import CoreServer
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.rpc import details_of, refusal
 
@@ -44,15 +45,29 @@ class TestPorts:
                 await self.serve(http_port=port)
             assert await host.health() == "SERVING"
 
-    async def test_a_server_that_could_not_listen_has_closed_its_connectors(self) -> None:
+    @pytest.mark.parametrize("name", ["port", "http_port"])
+    async def test_a_taken_port_is_found_before_any_connector_starts(self, name: str) -> None:
         calls = list[str]()
         connector = Jobs(start=lambda: calls.append("start"), close=lambda: calls.append("close"))
         async with running_server() as host:
             with pytest.raises(AddressInUseError):
-                await self.serve(connector, port=host.server.port)
+                await self.serve(connector, **{name: getattr(host.server, name)})
+        assert calls == []
+
+    async def test_a_port_that_is_taken_while_the_connectors_start_closes_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_server: object, address: str) -> int:
+            raise RuntimeError(address)
+
+        calls = list[str]()
+        connector = Jobs(start=lambda: calls.append("start"), close=lambda: calls.append("close"))
+        monkeypatch.setattr(CoreServer, "add_insecure_port", refuse)
+        with pytest.raises(AddressInUseError, match=r"gRPC port 127\.0\.0\.1:0 is taken"):
+            await self.serve(connector, transport="core")
         assert calls == ["start", "close"]
 
-    async def serve(self, *connectors: Jobs, **settings: int) -> None:
+    async def serve(self, *connectors: Jobs, **settings: Any) -> None:
         async with running_server(*connectors, settings=settings):
             pass
 

@@ -25,6 +25,29 @@ from tests.support.hosts import HostProcess, host_process
 
 CONNECTOR_HOST = Path(sys.executable).with_name("connector-host")
 
+SLOW = """
+from pathlib import Path
+from threading import Event
+
+from connector_core import Phase, Resource, SyncConnectorBase, hookimpl
+
+
+class Slow(SyncConnectorBase):
+    name = task_type_name = "slow"
+
+    def start(self):
+        Path("started").touch()
+        Event().wait()
+
+    def do(self):
+        return Resource(Phase.SUCCEEDED)
+
+
+@hookimpl
+def register_connectors():
+    return [Slow()]
+"""
+
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
@@ -130,10 +153,36 @@ def test_a_second_host_on_the_same_port_says_so_and_fails() -> None:
     with host_process() as host:
         second = try_to_run(CONNECTOR_HOST, "serve", "--port", str(host.grpc_port), "--http-port", "0")
         assert second.returncode == 1
-        assert (
-            f"the gRPC port 127.0.0.1:{host.grpc_port} cannot be bound: it is taken by another process" in second.stderr
-        )
-        assert "Traceback" not in second.stderr
+        assert f"the gRPC port 127.0.0.1:{host.grpc_port} is taken by another process" in second.stderr
+        assert len(second.stderr.splitlines()) == 1, "neither a traceback nor a line of gRPC's own"
+
+
+def test_a_taken_port_is_reported_while_a_connector_would_still_start(tmp_path: Path) -> None:
+    """Its `start()` would go on until somebody opens the gate, which nobody does."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1])
+        serve = ("serve", "--modules", "slow", "--port", number, "--http-port", "0", "--start-timeout", "600")
+        result = try_to_run(CONNECTOR_HOST, *serve, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"connector-host: the gRPC port 127.0.0.1:{number} is taken")
+    assert "add_port" not in result.stderr, "a line of gRPC's own"
+    assert not (tmp_path / "started").exists()
+
+
+def test_ipv6_may_have_its_brackets_and_what_is_announced_has_them() -> None:
+    with host_process("--host", "[::1]") as host:
+        assert f"gRPC serves on [::1]:{host.grpc_port}: open to this machine alone" in host.output
+        assert host.metrics_url.startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize("host", ["unix:/run/host.sock", "127.0.0.1:8000", ""])
+def test_a_host_that_is_not_an_address_is_refused_in_one_sentence(host: str) -> None:
+    result = try_to_run(CONNECTOR_HOST, "serve", "--host", host)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "host" in result.stderr
+    assert "such as 127.0.0.1" in result.stderr
 
 
 def test_a_taken_http_port_is_named() -> None:

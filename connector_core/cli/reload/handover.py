@@ -1,9 +1,10 @@
-"""What a host gets from the parent that starts it anew: the HTTP port's socket, and a pipe that ends with the parent."""
+"""What a host gets from the parent that starts it anew: the HTTP port's sockets, and a pipe that ends with the parent."""
 
 import asyncio
 import os
 import signal
 import socket
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,13 +15,12 @@ _VARIABLE = "CONNECTOR_HOST_HANDOVER"
 class Handover(msgspec.Struct, frozen=True):
     """The two, where there is such a parent."""
 
-    http: socket.socket | None = None
+    http: Sequence[socket.socket] = ()
     lifeline: int | None = None
 
     def to_environment(self) -> dict[str, str]:
         """Return the variable that tells a child of them; it inherits the descriptors."""
-        assert self.http is not None  # noqa: S101 - a parent always has both
-        return {_VARIABLE: f"{self.http.fileno()} {self.lifeline}"}
+        return {_VARIABLE: " ".join(map(str, (self.lifeline, *(one.fileno() for one in self.http))))}
 
     @classmethod
     def taken(cls) -> "Handover":
@@ -28,10 +28,10 @@ class Handover(msgspec.Struct, frozen=True):
         told = os.environ.pop(_VARIABLE, None)
         if told is None:
             return cls()
-        http, lifeline = map(int, told.split())
-        for descriptor in (http, lifeline):
+        lifeline, *http = map(int, told.split())
+        for descriptor in (lifeline, *http):
             os.set_inheritable(descriptor, False)
-        return cls(socket.socket(fileno=http), lifeline)
+        return cls([socket.socket(fileno=one) for one in http], lifeline)
 
     def end_with_parent(self) -> None:
         """Ask this process to stop when the parent has gone without a word; called on the serving loop."""

@@ -10,13 +10,12 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
 
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.reload.sources import Sources
 from connector_core.cli.reload.watcher import Watcher
 from connector_core.errors import SetupError
-from connector_core.http.listening import bind
+from connector_core.ports import Address, Port
 from connector_core.settings import Settings
 
 _PATIENCE = 0.5
@@ -99,7 +98,7 @@ class _Supervisor:
             *(sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments),
             stdin=DEVNULL,
             env={**os.environ, **handover.to_environment()},
-            pass_fds=(self._ports.http.fileno(), lifeline),
+            pass_fds=(lifeline, *(one.fileno() for one in self._ports.http)),
             process_group=0,  # a Ctrl-C at the terminal is the parent's to pass on: two of them would cut calls off
         )
 
@@ -132,12 +131,13 @@ class _Supervisor:
 
 
 class _Ports:
-    """The host's ports: the same ones for all of them, and for HTTP a socket in which callers wait for the next one."""
+    """The host's ports: the same ones for all of them, and for HTTP sockets in which callers wait for the next one."""
 
     def __init__(self) -> None:
-        self._wanted: Any = None
+        self._wanted: Address | None = None
         self._grpc: int | None = None
-        self.http = socket.socket()
+        self._http: Port | None = None
+        self.http: Sequence[socket.socket] = ()
         self.arguments: Sequence[str] = ()
 
     def follow(self, settings: Settings) -> None:
@@ -146,18 +146,23 @@ class _Ports:
         Raises:
             AddressInUseError: the HTTP port cannot be bound.
         """
-        if self._wanted != (settings.host, settings.http_port):
-            former, self.http = self.http, bind(settings.host, settings.http_port)
-            former.close()
-            self._wanted = settings.host, settings.http_port
+        wanted = Address(settings.host, settings.http_port)
+        if self._wanted != wanted:
+            port = Port("HTTP", wanted)
+            self.http = port.listen()
+            self.close()
+            self._wanted, self._http = wanted, port
         if settings.port == 0 and self._grpc is None:
-            with bind(settings.host, 0) as free:  # gRPC takes no socket from outside: this one is chosen, not kept
-                self._grpc = free.getsockname()[1]
+            free = Port("gRPC", Address(settings.host, 0))  # gRPC takes no socket from outside: it is chosen, not kept
+            free.reserve()
+            self._grpc = free.number
+            free.close()
         self.arguments = ["--port", str(self._grpc)] if settings.port == 0 else []
 
     def close(self) -> None:
         """Let go of the HTTP port."""
-        self.http.close()
+        if self._http is not None:
+            self._http.close()
 
 
 async def _end(child: Process, ended: asyncio.Task[int]) -> None:

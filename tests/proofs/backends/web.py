@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from connector_core.http.listening import App, HttpServer
+from connector_core.ports import Address, Port
 
 _KEPT_HEADERS = ("accept", "authorization", "content-type", "openai-organization", "x-team")
 
@@ -48,9 +49,10 @@ class Log:
 @contextmanager
 def listening(app: App) -> Iterator[str]:
     """Serve an application in a thread until the block ends; gives its address as `http://...`."""
-    server = HttpServer("127.0.0.1", 0)
+    port = Port("HTTP", Address("127.0.0.1", 0))
+    server = HttpServer(port)
     server.start(lambda: app, asyncio.new_event_loop)
     try:
-        yield f"http://127.0.0.1:{server.port}"
+        yield port.url
     finally:
         server.close(10)
