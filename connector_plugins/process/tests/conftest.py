@@ -33,7 +33,9 @@ class Bench:
     def config(self, **settings: Any) -> ProcessConfig:
         """A section of the settings that allows a shell, unless told otherwise."""
         allow = ["/bin/sh", "/bin/echo", "/bin/cat", "/usr/bin/env", sys.executable]
-        return read_config({"allow": allow, "state": str(self.state), "grace_seconds": 2, **settings})
+        return read_config(
+            {"allow": allow, "state": str(self.state), "allow_env": ["*"], "grace_seconds": 2, **settings}
+        )
 
     def new_connector(self, **settings: Any) -> ProcessConnector:
         """A connector as a host that begins now would make it."""

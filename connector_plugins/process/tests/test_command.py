@@ -22,7 +22,9 @@ def template(**custom: Any) -> TaskTemplate:
 
 
 def command(task: TaskTemplate, inputs: dict[str, Any] | None = None, **settings: Any) -> Command:
-    return command_of(task, inputs or {}, "s3://bucket/out/0", read_config({"allow": [ECHO], **settings}))
+    return command_of(
+        task, inputs or {}, "s3://bucket/out/0", read_config({"allow": [ECHO], "allow_env": ["*"], **settings})
+    )
 
 
 def test_the_command_is_that_of_the_container() -> None:
@@ -49,14 +51,14 @@ def test_custom_goes_over_the_container() -> None:
         ({}, "no command"),
         ({"argv": []}, "no command"),
         ({"argv": [""]}, "no command"),
-        ({"argv": "echo hello"}, "custom.argv is no list but 'echo hello'"),
+        ({"argv": "echo hello"}, "custom.argv is not a list but 'echo hello'"),
         ({"argv": [ECHO, 3]}, r"argv\[1\] is 3.0; it has to be a string"),
         ({"argv": [ECHO, "a\0b"]}, r"argv\[1\] has a NUL"),
         ({"argv": [ECHO], "environment": {}}, "unknown keys environment; it can have argv, env, cwd"),
         ({"argv": [ECHO], "env": ["A=1"]}, "custom.env maps names to strings"),
         ({"argv": [ECHO], "env": {"A": 1}}, "custom.env maps names to strings"),
-        ({"argv": [ECHO], "env": {"A=B": "1"}}, "'A=B' is no environment variable"),
-        ({"argv": [ECHO], "env": {"A": "\0"}}, "'A' is no environment variable"),
+        ({"argv": [ECHO], "env": {"A=B": "1"}}, "'A=B' is not an environment variable"),
+        ({"argv": [ECHO], "env": {"A": "\0"}}, "'A' is not an environment variable"),
         ({"argv": [ECHO], "cwd": "here"}, "'here'; it has to be the absolute path"),
     ],
 )
@@ -74,6 +76,7 @@ def test_a_malformed_task_is_refused_saying_what_is_wrong(custom: dict[str, Any]
         "PYTHONPATH",
         "PYTHONSTARTUP",
         "BASH_ENV",
+        "HOME",
         "NODE_OPTIONS",
         "CONNECTOR_PROCESS_JOB",
     ],
@@ -87,11 +90,27 @@ def test_a_variable_that_changes_what_runs_is_refused_by_name(name: str) -> None
         command(container)
 
 
-def test_the_operator_can_refuse_further_variables() -> None:
+@pytest.mark.parametrize("name", ["TAR_OPTIONS", "GIT_SSH_COMMAND", "COLOUR"])
+def test_no_variable_may_be_set_unless_the_operator_allows_it(name: str) -> None:
+    task = template(argv=[ECHO], env={name: "x"})
+    with pytest.raises(PermissionDeniedError, match=rf'{name} may not be set.*`allow_env = \["{name}"\]` in \[plugins'):
+        command(task, allow_env=[])
+    assert command(task, allow_env=[name]).env[name] == "x"
+    assert command(task, allow_env=[f"{name[:3]}*"]).env[name] == "x"
+
+
+def test_the_variables_of_a_container_need_the_same_permission() -> None:
+    task = TaskTemplate(container=Container(command=[ECHO]))
+    task.container.env.add(key="TAR_OPTIONS", value="x")
+    with pytest.raises(PermissionDeniedError, match="TAR_OPTIONS"):
+        command(task, allow_env=["COLOUR"])
+
+
+def test_what_the_operator_refuses_is_an_exception_from_what_is_allowed() -> None:
     task = template(argv=[ECHO], env={"GIT_SSH_COMMAND": "sh"})
-    assert command(task).env["GIT_SSH_COMMAND"] == "sh"
-    with pytest.raises(InvalidInputError, match="GIT_SSH_COMMAND"):
-        command(task, refuse_env=["GIT_*"])
+    assert command(task, allow_env=["GIT_*"]).env["GIT_SSH_COMMAND"] == "sh"
+    with pytest.raises(PermissionDeniedError, match=r"GIT_SSH_COMMAND .*`refuse_env` in .* excepts GIT_SSH\*"):
+        command(task, allow_env=["GIT_*"], refuse_env=["GIT_SSH*"])
 
 
 def test_of_the_hosts_environment_only_a_few_harmless_variables_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,5 +230,5 @@ def test_the_working_directory_has_to_be_in_an_allowed_folder(tmp_path: Path) ->
             command(template(argv=[ECHO], cwd=str(wanted)), folders=folders)
     with pytest.raises(PermissionDeniedError, match="none, so leave cwd out"):
         command(template(argv=[ECHO], cwd=str(inside)))
-    with pytest.raises(InvalidInputError, match="no folder on this host"):
+    with pytest.raises(InvalidInputError, match="not a folder on this host"):
         command(template(argv=[ECHO], cwd=str(inside / "missing")), folders=folders)

@@ -37,13 +37,19 @@ def test_an_unknown_key_is_refused_naming_the_known_ones() -> None:
     [
         ({"allow": ["echo"]}, "allow.0: 'echo' is relative; write the absolute path"),
         ({"allow": "/bin/echo"}, "allow: "),
-        ({"allow": ["/bin/echo", "/no/such/thing"]}, "allow.1: '/no/such/thing' is no executable file on this host"),
-        ({"allow": ["/bin"]}, "allow.0: '/bin' is no executable file"),
-        ({"allow": ["/etc/passwd"]}, "'/etc/passwd' is no executable file"),
+        (
+            {"allow": ["/bin/echo", "/no/such/thing"]},
+            "allow.1: '/no/such/thing' is not an executable file on this host",
+        ),
+        ({"allow": ["/bin"]}, "allow.0: '/bin' is not an executable file"),
+        ({"allow": ["/etc/passwd"]}, "'/etc/passwd' is not an executable file"),
         ({"state": "here"}, "state: 'here' is relative"),
         ({"folders": ["data"]}, "folders.0: 'data' is relative"),
         ({"path": "/bin:bin"}, "path: 'bin' is relative"),
         ({"max_jobs": 0}, "max_jobs: "),
+        ({"allow_env": ["COLOUR", "HOME"]}, "allow_env.1: 'HOME' is never set by callers"),
+        ({"allow_env": ["LD_*"]}, "allow_env.0: 'LD_*' is never set by callers"),
+        ({"max_job_bytes": 0}, "max_job_bytes: "),
         ({"grace_seconds": -1}, "grace_seconds: "),
         ({"keep_finished_seconds": "long"}, "keep_finished_seconds: "),
         ({"max_log_bytes": 0}, "max_log_bytes: "),
@@ -64,7 +70,7 @@ def test_the_state_is_below_the_folder_for_temporary_files_unless_set(monkeypatc
 def test_a_file_without_execute_permission_is_no_executable(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch(0o644)
-    with pytest.raises(SettingsError, match="no executable file"):
+    with pytest.raises(SettingsError, match="not an executable file"):
         read_config({"allow": [str(program)]})
     program.chmod(0o755)
     assert read_config({"allow": [str(program)]}).allow == (program,)

@@ -12,6 +12,7 @@ import pytest
 
 from connector_core import JobNotFoundError, Phase, TransientError
 from connector_plugin_process.connector import ProcessMeta
+from connector_plugin_process.job import Job
 
 
 async def test_a_deleted_job_is_gone_with_all_its_processes_and_aborted(bench: Any) -> None:
@@ -101,14 +102,37 @@ async def test_a_delete_that_is_cut_off_is_carried_through_by_the_wrapper(bench:
 async def test_a_delete_that_does_not_come_to_an_end_can_be_tried_again(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ready = bench.fifo("ready")
+    # The job's own grace is that of its create; the impatient host has another.
+    meta = bench.shell(f"trap '' TERM; echo > {ready}; while :; do sleep 0.1; done")
+    ready.read_text()
+    impatient = bench.new_connector(grace_seconds=0)
+    with monkeypatch.context() as patched:
+        patched.setattr("connector_plugin_process.connector._KILL_SECONDS", 0.1)
+        with pytest.raises(TransientError, match="have not ended yet"):
+            await impatient.delete(meta)
+    await bench.connector.delete(meta)
+    assert bench.connector.get(meta).phase is Phase.ABORTED
+
+
+async def test_a_job_whose_wrapper_is_stopped_can_be_deleted(bench: Any) -> None:
+    meta = bench.shell("kill -STOP $PPID; sleep 1000")
+    bench.until(lambda: psutil.Process(meta.pid).status() == psutil.STATUS_STOPPED)
+    await bench.connector.delete(meta)
+    assert bench.processes_of(meta) == []
+    assert bench.connector.get(meta).phase is Phase.ABORTED
+
+
+async def test_a_job_that_keeps_its_wrapper_stopped_is_killed_with_it(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connector = bench.new_connector(grace_seconds=0)
-    meta = bench.shell("sleep 1000", connector=connector)
+    meta = bench.shell("trap '' TERM; sleep 1000", connector=connector)
     psutil.Process(meta.pid).suspend()
-    monkeypatch.setattr("connector_plugin_process.connector._KILL_SECONDS", 0.1)
-    with pytest.raises(TransientError, match="have not ended yet"):
-        await connector.delete(meta)
-    psutil.Process(meta.pid).resume()
+    monkeypatch.setattr("connector_plugin_process.connector._KILL_SECONDS", 0.5)
+    monkeypatch.setattr(Job, "resume_wrapper", lambda self: None)  # as if it were stopped again at once
     await connector.delete(meta)
+    assert bench.processes_of(meta) == []
     assert connector.get(meta).phase is Phase.ABORTED
 
 

@@ -1,5 +1,6 @@
 """How jobs begin, run and end, whatever happens to the host."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -150,6 +151,57 @@ def test_a_job_that_writes_too_much_is_stopped(bench: Any) -> None:
     assert over.phase is Phase.FAILED
     assert "`max_log_bytes`" in over.message
     assert bench.processes_of(meta) == []
+
+
+@pytest.mark.parametrize("limit", [1, 1_000_000])
+def test_a_flood_of_output_is_never_kept_beyond_what_is_allowed(bench: Any, limit: int) -> None:
+    connector = bench.new_connector(max_log_bytes=limit, grace_seconds=5)
+    meta = bench.shell("cat /dev/zero & exec cat /dev/zero >&2", connector=connector)
+    over = bench.end(meta)
+    assert over.error_code == "TooMuchOutput"
+    job = bench.job(meta)
+    assert job.stdout.stat().st_size + job.stderr.stat().st_size == limit
+    assert bench.processes_of(meta) == []
+
+
+def test_a_command_that_writes_too_much_and_ends_at_once_has_failed(bench: Any) -> None:
+    over = bench.end(bench.shell("printf 12345", connector=bench.new_connector(max_log_bytes=4)))
+    assert (over.phase, over.error_code) == (Phase.FAILED, "TooMuchOutput")
+    assert bench.end(bench.shell("printf 1234", connector=bench.new_connector(max_log_bytes=4))).outputs == {
+        "exit_code": 0,
+        "stdout": "1234",
+    }
+
+
+def test_what_a_job_writes_while_it_is_stopped_is_kept(bench: Any) -> None:
+    ready = bench.fifo("ready")
+    meta = bench.shell(f"trap 'echo tidy; exit 3' TERM; echo > {ready}; while :; do sleep 0.05; done")
+    ready.read_text()
+    asyncio.run(bench.connector.delete(meta))
+    assert bench.job(meta).stdout.read_text() == "tidy\n"
+
+
+def test_much_output_comes_whole(bench: Any) -> None:
+    meta = bench.shell("head -c 30000000 /dev/zero; echo >&2 done; sleep 0.01; echo end")
+    assert bench.end(meta).phase is Phase.SUCCEEDED
+    assert bench.job(meta).stdout.stat().st_size == 30_000_004
+    assert bench.job(meta).stderr.read_text() == "done\n"
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_a_job_whose_folder_takes_too_much_of_the_disk_is_killed(bench: Any, place: str) -> None:
+    connector = bench.new_connector(max_job_bytes=1_000_000, grace_seconds=3600)
+    meta = bench.shell(f"trap '' TERM; head -c 2000000 /dev/zero > {place}/file; sleep 1000", connector=connector)
+    over = bench.end(meta)
+    assert (over.phase, over.error_code) == (Phase.FAILED, "TooMuchDisk")
+    assert "`max_job_bytes`" in over.message
+    assert bench.processes_of(meta) == []
+
+
+def test_a_link_out_of_the_folder_takes_nothing_of_its_disk(bench: Any) -> None:
+    connector = bench.new_connector(max_job_bytes=100_000)
+    over = bench.end(bench.shell("ln -s /usr usr; ln -s / root; sleep 1.2", connector=connector))
+    assert over.phase is Phase.SUCCEEDED
 
 
 def test_the_same_attempt_created_again_is_the_same_job(bench: Any) -> None:
@@ -339,5 +391,5 @@ def test_a_handle_of_a_job_that_was_forgotten_and_started_anew_is_not_found(benc
 @pytest.mark.parametrize("job_id", ["../jobs", "", ".", "a/b", "a\0b"])
 def test_a_job_name_that_is_a_path_is_refused(bench: Any, job_id: str) -> None:
     meta = bench.start("echo")
-    with pytest.raises(InvalidInputError, match="no name of a job"):
+    with pytest.raises(InvalidInputError, match="not the name of a job"):
         bench.connector.get(ProcessMeta(job_id, meta.host, 1, 1))

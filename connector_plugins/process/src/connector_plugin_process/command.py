@@ -1,4 +1,4 @@
-"""What a task asks to run, checked against what the operator allows."""
+"""A task's command, checked against what the operator allows."""
 
 import os
 import re
@@ -13,27 +13,16 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.json_format import MessageToDict
 
 from connector_core import InvalidInputError, PermissionDeniedError
-from connector_plugin_process.config import SECTION, ProcessConfig
-from connector_plugin_process.wrapper import MARKER
+from connector_plugin_process.config import SECTION, ProcessConfig, never_the_callers
 
 CUSTOM_KEYS = ("argv", "env", "cwd")
-
-REFUSED_ENV = (
-    *("LD_*", "PYTHON*", "PATH"),
-    # The same thing by other names: each makes an innocent program load or run what the caller likes.
-    *("GCONV_PATH", "GLIBC_TUNABLES", "BASH_ENV", "BASH_FUNC_*", "BASHOPTS", "SHELLOPTS", "PS4", "IFS"),
-    *("PERL5LIB", "PERL5OPT", "PERL5DB", "PERLLIB", "RUBYLIB", "RUBYOPT", "NODE_OPTIONS", "NODE_PATH"),
-    *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
-    MARKER,
-)
-"""Patterns of the variables that callers may not set."""
 
 _INHERITED_ENV = ("LANG", "TZ", "TMPDIR")
 _PLACEHOLDER = re.compile(r"\{\{\s*[.$](?:inputs\.(?P<input>\w+)|(?P<prefix>outputPrefix))\s*\}\}", re.IGNORECASE)
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What to run: `argv[0]` is the executable; `cwd` is None for a folder of the job's own."""
+    """A checked command: `argv[0]` is the executable; `cwd` is None for a folder of the job's own."""
 
     argv: list[str]
     env: dict[str, str]
@@ -56,7 +45,7 @@ def command_of(template: TaskTemplate, inputs: Mapping[str, Any], output_prefix:
     argv = [render(one, inputs, output_prefix) for one in _strings(argv)]
     return Command(
         argv=[str(allowed_executable(argv[0], config.allow)), *argv[1:]],
-        env=_base_env(config) | _checked_env(env, config.refuse_env),
+        env=_base_env(config) | _checked_env(env, config),
         cwd=_allowed_folder(custom.get("cwd"), config.folders),
     )
 
@@ -132,7 +121,9 @@ def _text(name: str, value: object) -> str:
 
 def _strings(argv: object) -> list[str]:
     if not isinstance(argv, list):
-        raise InvalidInputError(f"custom.argv is no list but {argv!r}; write the command and each argument as one item")
+        raise InvalidInputError(
+            f"custom.argv is not a list but {argv!r}; write the command and each argument as one item"
+        )
     if not argv or not argv[0]:
         raise InvalidInputError("there is no command: the task has neither custom.argv nor a container with one")
     for place, one in enumerate(argv):
@@ -149,18 +140,28 @@ def _mapping(env: object) -> dict[str, str]:
     return env
 
 
-def _checked_env(env: dict[str, str], refused: Sequence[str]) -> dict[str, str]:
+def _checked_env(env: dict[str, str], config: ProcessConfig) -> dict[str, str]:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
-            raise InvalidInputError(f"{name!r} is no environment variable that can be set")
-        for pattern in (*REFUSED_ENV, *refused):
+            raise InvalidInputError(f"{name!r} is not an environment variable that can be set")
+        if pattern := never_the_callers(name):
+            raise InvalidInputError(f"the environment variable {name} is never set by a task ({pattern}); leave it out")
+        if not any(fnmatchcase(name, pattern) for pattern in config.allow_env):
+            allowed = ", ".join(config.allow_env) or "none"
+            raise PermissionDeniedError(
+                f"the environment variable {name} may not be set; callers may set: {allowed}. "
+                f'The operator decides, by `allow_env = ["{name}"]` in {SECTION}'
+            )
+        for pattern in config.refuse_env:
             if fnmatchcase(name, pattern):
-                raise InvalidInputError(f"the environment variable {name} may not be set by a task ({pattern})")
+                raise PermissionDeniedError(
+                    f"the environment variable {name} may not be set: `refuse_env` in {SECTION} excepts {pattern}"
+                )
     return env
 
 
 def _base_env(config: ProcessConfig) -> dict[str, str]:
-    """Of the host's own variables only a few harmless ones: the others hold its secrets and settings."""
+    """Take only a few harmless ones of the host's own variables: the others hold its secrets and settings."""
     inherited = {name: os.environ[name] for name in _INHERITED_ENV if name in os.environ}
     return {"PATH": config.path, "LANG": "C.UTF-8"} | inherited
 
@@ -178,5 +179,5 @@ def _allowed_folder(wanted: object, folders: Sequence[Path]) -> Path | None:
             f"The operator decides, by `folders` in {SECTION}"
         )
     if not place.is_dir():
-        raise InvalidInputError(f"the working directory {wanted!r} is no folder on this host")
+        raise InvalidInputError(f"the working directory {wanted!r} is not a folder on this host")
     return place

@@ -1,9 +1,10 @@
-"""What the operator decides in `[plugins.process]`: which executables may run, where, and how many."""
+"""The operator's section `[plugins.process]`: which executables may run, where, and how many."""
 
 import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,20 @@ import msgspec
 
 from connector_core.errors import SettingsError
 from connector_core.tables import After, Meta, Mistake, Table, TableError, near, read
+from connector_plugin_process.wrapper import MARKER
 
 SECTION = "[plugins.process]"
+
+NEVER_THE_CALLERS = (
+    # HOME: with it a caller chooses the start-up files of what runs, and with `.local/lib/*.pth` Python code.
+    *("LD_*", "PYTHON*", "PATH", "HOME"),
+    # The same thing by other names: each makes an innocent program load or run what the caller likes.
+    *("GCONV_PATH", "GLIBC_TUNABLES", "BASH_ENV", "BASH_FUNC_*", "BASHOPTS", "SHELLOPTS", "PS4", "IFS"),
+    *("PERL5LIB", "PERL5OPT", "PERL5DB", "PERLLIB", "RUBYLIB", "RUBYOPT", "NODE_OPTIONS", "NODE_PATH"),
+    *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
+    MARKER,
+)
+"""Patterns of the variables that callers may not set, whatever `allow_env` has."""
 
 
 def _absolute(path: Path) -> Path:
@@ -23,8 +36,19 @@ def _absolute(path: Path) -> Path:
 
 def _executable(path: Path) -> Path:
     if not path.is_file() or not os.access(path, os.X_OK):
-        raise ValueError(f"{str(path)!r} is no executable file on this host")
+        raise ValueError(f"{str(path)!r} is not an executable file on this host")
     return path
+
+
+def never_the_callers(name: str) -> str:
+    """Return the pattern for which a variable may never be set by a caller, or nothing."""
+    return next((pattern for pattern in NEVER_THE_CALLERS if fnmatchcase(name, pattern)), "")
+
+
+def _variable(pattern: str) -> str:
+    if never_the_callers(pattern):
+        raise ValueError(f"{pattern!r} is never set by callers, whatever is allowed; leave it out")
+    return pattern
 
 
 def _search_path(text: str) -> str:
@@ -39,6 +63,7 @@ def _temporary_folder() -> Path:
 
 AbsolutePath = Annotated[Path, After(_absolute)]
 Executable = Annotated[AbsolutePath, After(_executable)]
+Variable = Annotated[str, After(_variable)]
 
 
 class ProcessConfig(Table, frozen=True):
@@ -50,9 +75,12 @@ class ProcessConfig(Table, frozen=True):
             logs. It should survive a restart of the host; the system's folder for temporary files unless set.
         folders: callers may choose a working directory in these folders; otherwise each job has one of its own.
         path: the variable PATH of the commands.
-        refuse_env: further variables that callers may not set, as patterns such as `GIT_*`.
+        allow_env: the variables that callers may set, by name or as patterns such as `REPORT_*`; none unless set.
+        refuse_env: exceptions from `allow_env`, in the same form.
         max_jobs: so many jobs run at a time.
         max_log_bytes: a job that writes more to stdout and stderr together is stopped and has failed.
+        max_job_bytes: a job whose folder (its output and the files that it makes there) takes more is killed and has
+            failed.
         grace_seconds: how long a job that is told to stop (TERM) may take before it is killed.
         keep_finished_seconds: how long a finished job's records, logs and working directory are kept.
     """
@@ -61,9 +89,11 @@ class ProcessConfig(Table, frozen=True):
     state: AbsolutePath = msgspec.field(default_factory=_temporary_folder)
     folders: tuple[AbsolutePath, ...] = ()
     path: Annotated[str, After(_search_path)] = "/usr/local/bin:/usr/bin:/bin"
+    allow_env: tuple[Variable, ...] = ()
     refuse_env: tuple[str, ...] = ()
     max_jobs: Annotated[int, Meta(ge=1)] = 32
     max_log_bytes: Annotated[int, Meta(ge=1)] = 1024**3
+    max_job_bytes: Annotated[int, Meta(ge=4096)] = 16 * 1024**3
     grace_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
     keep_finished_seconds: Annotated[float, Meta(ge=0)] = 24 * 3600.0
 

@@ -1,6 +1,7 @@
 """The process connector: a job is a command that runs on the host's machine and outlives the host."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -78,19 +79,19 @@ class ProcessConnector(AsyncConnectorBase[ProcessMeta]):
     def get(self, resource_meta: ProcessMeta) -> Resource:
         """Say how the job is doing, from what its wrapper recorded."""
         job = self._find(resource_meta)
-        process = job.process()  # looked up first: a wrapper that is gone has recorded what it will ever record
-        ended = job.ended()
+        process = job.process()
+        if process is not None:
+            state = "is being stopped" if job.is_stop_asked() else "runs"
+            return Resource(Phase.RUNNING, message=f"{state} on host {job.started.owner}, below process {process.pid}")
+        ended = job.ended()  # looked up last: a wrapper that is gone has recorded what it will ever record
         if ended is not None:
             return _end_of(job, ended)
-        if process is None:
-            if job.is_stop_asked():
-                return Resource(Phase.ABORTED, message="stopped")
-            job.kill_orphans()  # before the engine tries again and both run
-            return Resource(
-                Phase.FAILED, message=f"how the command ended is not known: {job.why_lost()}", error_code="Lost"
-            )
-        state = "is being stopped" if job.is_stop_asked() else "runs"
-        return Resource(Phase.RUNNING, message=f"{state} on host {job.started.owner}, below process {process.pid}")
+        if job.is_stop_asked():
+            return Resource(Phase.ABORTED, message="stopped")
+        job.kill_orphans()  # before the engine tries again and both run
+        return Resource(
+            Phase.FAILED, message=f"how the command ended is not known: {job.why_lost()}", error_code="Lost"
+        )
 
     async def delete(self, resource_meta: ProcessMeta) -> None:
         """Stop every process of the job, first politely, and return when none is left."""
@@ -98,11 +99,11 @@ class ProcessConnector(AsyncConnectorBase[ProcessMeta]):
             job = await asyncio.to_thread(self._find, resource_meta)
         except JobNotFoundError:
             return
-        if await asyncio.to_thread(job.ended) is not None:
+        if not await asyncio.to_thread(job.is_running) and await asyncio.to_thread(job.ended) is not None:
             return
         await asyncio.to_thread(job.ask_to_stop)
         # The wrapper does it all, and goes on with it when this call is cut off by its deadline.
-        if not await _wait_for_end(job, self._config.grace_seconds + _KILL_SECONDS):
+        if not await _is_over_within(job, self._config.grace_seconds + _KILL_SECONDS):
             raise TransientError(f"job {job.job_id} is being stopped, but some of its processes have not ended yet")
         await _kill_orphans(job)
 
@@ -127,10 +128,7 @@ class ProcessConnector(AsyncConnectorBase[ProcessMeta]):
         return usage_of(self._find(resource_meta), queries)
 
     def _find(self, meta: ProcessMeta) -> Job:
-        job = self._store.find(meta.job_id, meta.host)
-        if (job.started.pid, job.started.start_time) != (meta.pid, meta.start_time):
-            raise JobNotFoundError(f"job {meta.job_id} was forgotten, and started anew since")
-        return job
+        return self._store.find(meta.job_id, meta.host, meta.pid, meta.start_time)
 
 
 def _end_of(job: Job, ended: Ended) -> Resource:
@@ -150,6 +148,10 @@ def _failure(ended: Ended) -> tuple[str, str]:
         return "NotStarted", f"the command could not be started: {ended.error}"
     if ended.reason == wrapper.TOO_MUCH_OUTPUT:
         return "TooMuchOutput", "stopped, because it wrote more to stdout and stderr than `max_log_bytes` allows"
+    if ended.reason == wrapper.TOO_MUCH_DISK:
+        return "TooMuchDisk", "killed, because its folder took more of the disk than `max_job_bytes` allows"
+    if ended.reason == wrapper.OUTPUT_LOST:
+        return "OutputLost", f"stopped, because its output could not be written: {ended.error}"
     if ended.reason == wrapper.STOPPED:
         return "Stopped", "stopped by a signal to its wrapper that did not come from this host"
     if ended.signal is not None:
@@ -162,6 +164,16 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # the real-time ones have no names
         return f"signal {number}"
+
+
+async def _is_over_within(job: Job, seconds: float) -> bool:
+    """Wait for the job's end; a wrapper that is stopped again and again by its own job is killed when time is up."""
+    for _ in range(math.ceil(seconds)):
+        if await _wait_for_end(job, min(seconds, 1.0)):
+            return True
+        await asyncio.to_thread(job.resume_wrapper)
+        seconds -= 1.0
+    return await asyncio.to_thread(job.kill_stopped_wrapper) and await _wait_for_end(job, _KILL_SECONDS)
 
 
 async def _wait_for_end(job: Job, seconds: float) -> bool:

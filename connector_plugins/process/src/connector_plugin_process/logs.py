@@ -1,12 +1,12 @@
 """A job's stdout and stderr as lines, read piece by piece from where a token says."""
 
-import os
 import re
 from pathlib import Path
 
 import msgspec
 
 from connector_core import InvalidInputError, LogPage
+from connector_plugin_process import files
 from connector_plugin_process.job import Job
 
 MAX_LINE_BYTES = 64 * 1024
@@ -63,13 +63,13 @@ def read_page(job: Job, token: str, limit: int) -> LogPage:
     out_count = min(len(out), max(limit - len(err), (limit + 1) // 2))
     out, err = out[:out_count], err[: limit - out_count]
     after = Position(out[-1].end if out else position.stdout, err[-1].end if err else position.stderr)
-    is_complete = is_final and after.stdout >= _size(job.stdout) and after.stderr >= _size(job.stderr)
+    is_complete = is_final and after.stdout >= files.size_of(job.stdout) and after.stderr >= files.size_of(job.stderr)
     return LogPage([line.text for line in (*out, *err)], "" if is_complete else str(after))
 
 
 def read_tail(file: Path, limit: int) -> str:
     """Return the last `limit` bytes of a file as text."""
-    size = _size(file)
+    size = files.size_of(file)
     return _decode(_read(file, max(0, size - limit), limit), is_start_cut=size > limit)
 
 
@@ -111,15 +111,4 @@ def _decode(data: bytes, *, is_start_cut: bool = False) -> str:
 
 
 def _read(file: Path, offset: int, size: int) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return os.pread(opened.fileno(), size, offset)
-    except FileNotFoundError:  # the job was removed meanwhile, or its command tidied up too well
-        return b""
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
+    return files.read_bytes(file, size, offset) or b""  # the command may have put something else there, or nothing

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -18,15 +17,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from connector_core import BackendUnavailableError, JobNotFoundError, RateLimitedError
+from connector_core import BackendUnavailableError, JobNotFoundError, PermanentError, RateLimitedError
 from connector_core.errors import InvalidResourceMetaError
-from connector_plugin_process import wrapper
+from connector_plugin_process import files, wrapper
 from connector_plugin_process.command import Command
 from connector_plugin_process.config import SECTION, ProcessConfig
 from connector_plugin_process.job import Job, mark_of, this_host_name
 
 log = logging.getLogger(__name__)
 
+_STORE_ID = re.compile(r"[0-9a-f]{16}")
 _JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _CLAIM, _WORK = "claim", "work"
 _LAUNCH_SECONDS = 10.0
@@ -52,6 +52,7 @@ class JobStore:
         self._given_kernel = kernel
         self._swept_at = float("-inf")
         self._emptying = threading.Lock()
+        self._over: set[str] = set()
 
     @cached_property
     def owner(self) -> str:
@@ -80,11 +81,18 @@ class JobStore:
 
     def _store_id(self) -> str:
         name = self._root / "id"
-        if not name.exists():
-            fresh = self._root / "id.new"
-            fresh.write_text(uuid.uuid4().hex[:16])
-            fresh.replace(name)
-        return name.read_text()
+        known = (files.read_bytes(name) or b"").decode(errors="replace")
+        if _STORE_ID.fullmatch(known):
+            return known
+        if files.exists(name):
+            log.error("state folder's id is damaged; jobs that began before are lost: %s", name)
+            files.remove(name)
+        fresh = self._root / "id.new"
+        files.remove(fresh)
+        made = uuid.uuid4().hex[:16]
+        fresh.write_text(made)
+        fresh.replace(name)
+        return made
 
     @cached_property
     def _kernel(self) -> wrapper.Kernel:
@@ -103,13 +111,26 @@ class JobStore:
             try:
                 _wait_for(claim, folder.name)
                 if _is_at(claim, folder / _CLAIM):  # else it was swept away, or failed to start, while we waited
-                    return Job.read(folder, self._kernel) or self._launch(folder, command, claim)
+                    return self._begun(folder) or self._launch(folder, command, claim)
             finally:
                 # Only closed, never unlocked: a wrapper that has not recorded its start yet holds the lock as well.
                 os.close(claim)
 
-    def find(self, job_id: str, owner: str) -> Job:
-        """Find a job again.
+    def _begun(self, folder: Path) -> Job | None:
+        job = self._read(folder)
+        if job is None and files.is_folder(folder / _WORK):  # its command has removed the record
+            job = Job.under_wrapper(folder, self._kernel, self.owner)
+        if job is not None and job.is_damaged and not job.is_running():
+            raise PermanentError(
+                f"job {folder.name} is lost: {job.why_lost()}; only another attempt can start anew", error_code="Lost"
+            )
+        return job
+
+    def _read(self, folder: Path) -> Job | None:
+        return Job.read(folder, self._kernel, self.owner)
+
+    def find(self, job_id: str, owner: str, pid: int, start_time: int) -> Job:
+        """Find a job again, by its name, its owner and its wrapper's process number and start time.
 
         Raises:
             BackendUnavailableError: another host owns it; naming that.
@@ -117,18 +138,26 @@ class JobStore:
             InvalidResourceMetaError: the name is none that a job can have.
         """
         if not _JOB_ID.fullmatch(job_id):
-            raise InvalidResourceMetaError(f"{job_id!r} is no name of a job", field="job_id")
+            raise InvalidResourceMetaError(f"{job_id!r} is not the name of a job", field="job_id")
         if owner.rpartition("/")[2] != self.owner.rpartition("/")[2]:
             raise self._belongs_to(owner, job_id)
-        job = Job.read(self._jobs / job_id, self._kernel)
-        if job is None:
-            kept = self._config.keep_finished_seconds
-            raise JobNotFoundError(
-                f"host {self.owner} has no job {job_id} (finished jobs are kept for {kept:g} seconds)"
-            )
+        folder = self._jobs / job_id
+        job = self._read(folder)
+        if job is None or not job.is_of(pid, start_time):
+            # Forgotten, or started anew; or else its command has removed the record, or written one of its own.
+            alive = Job.under_wrapper(folder, self._kernel, owner, pid)
+            if alive is None or not alive.is_of(pid, start_time):
+                raise self._not_found(job_id, job)
+            job = alive
         if owner != job.started.owner or self._is_elsewhere(job):
             raise self._belongs_to(owner, job_id)
         return job
+
+    def _not_found(self, job_id: str, another: Job | None) -> JobNotFoundError:
+        if another is not None:
+            return JobNotFoundError(f"job {job_id} was forgotten, and started anew since")
+        kept = self._config.keep_finished_seconds
+        return JobNotFoundError(f"host {self.owner} has no job {job_id} (finished jobs are kept for {kept:g} seconds)")
 
     def _belongs_to(self, owner: str, job_id: str) -> BackendUnavailableError:
         return BackendUnavailableError(
@@ -150,21 +179,30 @@ class JobStore:
         self._swept_at = time.monotonic()
         with self._lock():
             for folder in self._folders():
-                job = Job.read(folder, self._kernel)
-                if job is None:
-                    self._put_away_abandoned(folder)
-                elif self._is_forgettable(job):
-                    self._put_away(folder)
+                try:
+                    self._sweep_one(folder)
+                except OSError as error:  # one job's folder, of which its command has made something else
+                    log.warning("job folder cannot be swept: %s: %s", folder, error)
         self._empty_trash()
 
+    def _sweep_one(self, folder: Path) -> None:
+        job = self._read(folder)
+        if not files.is_folder(folder):
+            self._put_away(folder)
+        elif job is None:
+            if Job.under_wrapper(folder, self._kernel, self.owner) is None:
+                self._put_away_abandoned(folder)
+        elif self._is_forgettable(job):
+            self._put_away(folder)
+
     def _is_forgettable(self, job: Job) -> bool:
-        if job.ended() is None and (job.process() is not None or self._is_elsewhere(job)):
+        if job.process() is not None or (job.ended() is None and self._is_elsewhere(job)):
             return False
         return time.time() - job.last_change() > self._config.keep_finished_seconds
 
     def _put_away_abandoned(self, folder: Path) -> None:
         """Remove a name that was claimed by a host which died before it started the job."""
-        claim = os.open(folder / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        claim = _open_own(folder / _CLAIM)
         try:
             if _try_to_lock(claim):  # else somebody is about to start it
                 self._put_away(folder)
@@ -181,7 +219,7 @@ class JobStore:
     def _remove_trash(self) -> None:
         with self._emptying:
             for trash in list(self._jobs.glob(".*")):
-                shutil.rmtree(trash, ignore_errors=True)
+                files.remove(trash)
 
     def _folders(self) -> list[Path]:
         return [folder for folder in self._jobs.iterdir() if _JOB_ID.fullmatch(folder.name)]
@@ -199,25 +237,34 @@ class JobStore:
             if not folder.exists():
                 self._check_capacity()
                 folder.mkdir(mode=0o700)
-            return os.open(folder / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._over.discard(folder.name)
+            return _open_own(folder / _CLAIM)
 
     def _check_capacity(self) -> None:
-        active = sum(self._is_active(folder) for folder in self._folders())
+        folders = self._folders()
+        # Jobs that are over stay so, and there may be thousands: they are looked at once.
+        self._over.intersection_update(folder.name for folder in folders)
+        active = sum(self._is_active(folder) for folder in folders)
         if active >= self._config.max_jobs:
             raise RateLimitedError(
                 f"{active} jobs are running on host {self.owner}, as many as `max_jobs` in {SECTION} allows; try again later"
             )
 
     def _is_active(self, folder: Path) -> bool:
-        if (folder / wrapper.ENDED).exists():
+        if folder.name in self._over:
             return False
-        job = Job.read(folder, self._kernel)
-        return job is None or job.process() is not None
+        job = self._read(folder)
+        if job is None:  # about to be started
+            return files.is_folder(folder)
+        if job.is_running():
+            return True
+        self._over.add(folder.name)
+        return False
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold the whole store, for a moment: among threads and among processes."""
-        handle = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = _open_own(self._root / "lock")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -231,14 +278,15 @@ class JobStore:
             "owner": self.owner,
             "executable": command.argv[0],
             "argv": command.argv,
-            "env": {"HOME": str(work), **command.env, wrapper.MARKER: mark_of(self.owner, folder.name)},
+            "env": {**command.env, "HOME": str(work), wrapper.MARKER: mark_of(self.owner, folder.name)},
             "cwd": str(command.cwd or work),
             "grace_seconds": self._config.grace_seconds,
             "max_log_bytes": self._config.max_log_bytes,
+            "max_job_bytes": self._config.max_job_bytes,
         }
         # The specification goes through a pipe, so that a secret in the environment never lies on the disk.
         complaint = _start_wrapper(folder, json.dumps(spec).encode(), claim)
-        job = Job.read(folder, self._kernel)
+        job = self._read(folder)
         if job is None:
             with self._lock():
                 self._put_away(folder)
@@ -276,6 +324,10 @@ def _wait_for(claim: int, job_id: str) -> None:
         if time.monotonic() > deadline:
             raise BackendUnavailableError(f"job {job_id} is being started by another call for too long; try again")
         time.sleep(0.02)
+
+
+def _open_own(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _try_to_lock(claim: int) -> bool:

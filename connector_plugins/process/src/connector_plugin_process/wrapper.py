@@ -1,14 +1,15 @@
 """The program that runs one job's command, outlives the host and records how the command ended.
 
 The host starts it by path with `python -I -S`, so it needs nothing but the standard library. It becomes the leader of a
-session of its own, keeps every process of the job below it, stops them all when it is told to (TERM), and leaves only
-when none of them is left. While it lives the command's number cannot be given to another process, because only the
-wrapper could reap it: so signals to the job never reach a stranger.
+session of its own, keeps every process of the job below it, copies what they write, stops them all when it is told to
+(TERM), and leaves only when none of them is left. While it lives the command's number cannot be given to another
+process, because only the wrapper could reap it: so signals to the job never reach a stranger.
 """
 
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -17,11 +18,15 @@ from typing import Any, NamedTuple, NoReturn
 
 MARKER = "CONNECTOR_PROCESS_JOB"
 STARTED, ENDED, STDOUT, STDERR, DIAGNOSIS = "started.json", "ended.json", "stdout", "stderr", "wrapper.log"
-EXITED, STOPPED, TOO_MUCH_OUTPUT, NOT_STARTED = "exited", "stopped", "too much output", "not started"
+EXITED, STOPPED, NOT_STARTED = "exited", "stopped", "not started"
+TOO_MUCH_OUTPUT, TOO_MUCH_DISK, OUTPUT_LOST = "too much output", "too much disk", "output lost"
 
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _AWAITED = _STOP | {signal.SIGCHLD}
 _CHECK_SECONDS = 1.0
+_CHUNK_BYTES = 256 * 1024
+# Going through a folder of many files takes time: a twentieth of the wrapper's at most.
+_SHARE_OF_CHECKS = 20
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -93,11 +98,114 @@ def send_signal(process: Process, number: int) -> bool:
 
 def write_record(name: str, record: dict[str, Any]) -> None:
     """Write a file that is there as a whole or not at all."""
-    with open(f"{name}.new", "w", encoding="utf-8") as file:  # noqa: PTH123
+    # The command can write here, too: a pipe of this name would block the wrapper, a link lead it elsewhere.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{name}.new")  # noqa: PTH108
+    handle = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123
         json.dump(record, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(f"{name}.new", name)  # noqa: PTH105
+
+
+class Outputs:
+    """The command's stdout and stderr: pipes that are copied to files, up to a number of bytes in all.
+
+    A command that wrote to the files itself would be found out only when they are looked at: within a second it writes
+    a gigabyte. A pipe that nobody reads makes it wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._files: dict[int, int] = {}
+        self._writing: list[int] = []
+        self.exceeded = False
+        self.error = ""
+        for name in (STDOUT, STDERR):
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            self._files[reading] = _open(name)
+            self._writing.append(writing)
+
+    @property
+    def for_the_command(self) -> list[int]:
+        """The pipes' ends that the command writes to: stdout's, stderr's."""
+        return self._writing
+
+    def leave_to_the_command(self) -> None:
+        """Close the ends that only the command needs, so that the pipes end with it."""
+        for writing in self._writing:
+            os.close(writing)
+
+    @property
+    def readable(self) -> list[int]:
+        """The pipes to wait for; none any more when no more may be written."""
+        return [] if self.exceeded or self.error else list(self._files)
+
+    def copy(self, pipe: int) -> bool:
+        """Copy what has come; say whether there may be more at once."""
+        try:
+            data = os.read(pipe, min(_CHUNK_BYTES, self._left + 1))
+        except BlockingIOError:
+            return False
+        if not data:
+            os.close(pipe)
+            os.close(self._files.pop(pipe))
+            return False
+        self.exceeded = len(data) > self._left
+        data = data[: self._left]
+        self._left -= len(data)
+        try:
+            while data:
+                data = data[os.write(self._files[pipe], data) :]
+        except OSError as error:  # the disk is full
+            self.error = str(error)
+        return not self.exceeded and not self.error
+
+    def drain(self) -> None:
+        """Copy what is left in the pipes when nobody writes any more."""
+        for pipe in self.readable:
+            while self.copy(pipe):
+                pass
+
+
+class Disk:
+    """What the files in the job's folder take, looked at from time to time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._next_check = 0.0
+
+    def is_exceeded(self) -> bool:
+        """Whether the folder takes more than it may, as far as it is time to look."""
+        began = time.monotonic()
+        if began < self._next_check:
+            return False
+        used = used_bytes(".")
+        now = time.monotonic()
+        self._next_check = now + _SHARE_OF_CHECKS * (now - began)
+        return used > self._limit
+
+
+def used_bytes(folder: str) -> int:
+    """Add up what the files below a folder take on the disk; links are not followed."""
+    total = 0
+    linked: set[tuple[int, int]] = set()
+    folders = [folder]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # gone in between
+                    found = entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                        if (found.st_dev, found.st_ino) in linked:
+                            continue
+                        linked.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * 512
+    return total
 
 
 class Wrapper:
@@ -107,17 +215,29 @@ class Wrapper:
         self._spec = spec
         self._me = os.getpid()
         self._leader = 0
-        self._outputs = [_open(STDOUT), _open(STDERR)]
+        self._outputs = Outputs(spec["max_log_bytes"])
+        self._disk = Disk(spec["max_job_bytes"])
+        self._signals = -1
 
     def run(self) -> dict[str, Any]:
         """Run the command to its end and say how it ended."""
         error = self._start()
         if error:
             return {"reason": NOT_STARTED, "error": error}
+        self._listen()
         reason = self._watch()
-        self._clear()
+        # Whoever is stopped for its disk would fill it during its grace.
+        self._clear(0 if reason == TOO_MUCH_DISK else self._spec["grace_seconds"])
+        self._outputs.drain()
+        if reason == EXITED and (self._outputs.exceeded or self._outputs.error):
+            reason = TOO_MUCH_OUTPUT if self._outputs.exceeded else OUTPUT_LOST
         code = os.waitstatus_to_exitcode(os.waitpid(self._leader, 0)[1])
-        return {"reason": reason, "exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
+        return {
+            "reason": reason,
+            "exit_code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "error": self._outputs.error,
+        }
 
     def _start(self) -> str:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a process that detaches itself stays below us
@@ -131,6 +251,7 @@ class Wrapper:
             finally:
                 os._exit(127)
         os.close(writing)
+        self._outputs.leave_to_the_command()
         with open(reading, "rb") as pipe:  # noqa: PTH123 - ends empty when the command has begun
             complaint = pipe.read().decode()
         if complaint:
@@ -142,7 +263,7 @@ class Wrapper:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # without the wrapper nobody would learn how the command ends
         if os.getppid() != self._me:
             os._exit(127)
-        for target, source in enumerate((_open(os.devnull), *self._outputs)):
+        for target, source in enumerate((_open(os.devnull), *self._outputs.for_the_command)):
             os.dup2(source, target)
         os.chdir(self._spec["cwd"])
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -151,16 +272,46 @@ class Wrapper:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(self._spec["executable"], self._spec["argv"], self._spec["env"])  # noqa: S606
 
+    def _listen(self) -> None:
+        """Have signals come through a pipe, so that they and output can be waited for together."""
+        self._signals, writing = os.pipe()
+        for end in (self._signals, writing):
+            os.set_blocking(end, False)
+        for number in _AWAITED:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)  # what has come since the start comes now
+
+    def _wait(self, seconds: float) -> set[int]:
+        """Copy output until signals come, which are returned, or the time is over or no more may be written."""
+        deadline = time.monotonic() + seconds
+        while True:
+            poll = select.poll()
+            for handle in (self._signals, *self._outputs.readable):
+                poll.register(handle, select.POLLIN)
+            ready = [handle for handle, _ in poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))]
+            for pipe in ready:
+                if pipe != self._signals:
+                    self._outputs.copy(pipe)
+            if self._signals in ready:
+                return set(os.read(self._signals, 4096))
+            if time.monotonic() >= deadline or (ready and not self._outputs.readable):
+                return set()
+
     def _watch(self) -> str:
         """Wait until the command ends, or has to."""
         while True:
-            received = signal.sigtimedwait(_AWAITED, _CHECK_SECONDS)
+            received = self._wait(_CHECK_SECONDS)
             if self._command_has_ended():
                 return EXITED
-            if received is not None and received.si_signo != signal.SIGCHLD:
+            if received & _STOP:
                 return STOPPED
-            if sum(os.fstat(one).st_size for one in self._outputs) > self._spec["max_log_bytes"]:
+            if self._outputs.exceeded:
                 return TOO_MUCH_OUTPUT
+            if self._outputs.error:
+                return OUTPUT_LOST
+            if self._disk.is_exceeded():
+                return TOO_MUCH_DISK
 
     def _command_has_ended(self) -> bool:
         """Reap what was left to us; the command itself stays a zombie, which keeps its number taken."""
@@ -170,9 +321,9 @@ class Wrapper:
             os.waitpid(ended.si_pid, 0)
         return False
 
-    def _clear(self) -> None:
+    def _clear(self, grace_seconds: float) -> None:
         """Stop whatever is left of the job, first politely."""
-        deadline = time.monotonic() + self._spec["grace_seconds"]
+        deadline = time.monotonic() + grace_seconds
         pause = 0.005
         number = signal.SIGTERM
         asked = False
@@ -182,7 +333,7 @@ class Wrapper:
             if not asked or number == signal.SIGKILL:
                 self._signal(members, number)
                 asked = True
-            signal.sigtimedwait({signal.SIGCHLD}, pause)
+            self._wait(pause)
             pause = min(2 * pause, 0.2)
 
     def _signal(self, members: list[Process], number: int) -> None:
@@ -205,7 +356,7 @@ class Wrapper:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
 
 
 def _prctl(option: int, value: int) -> None:
