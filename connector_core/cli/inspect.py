@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 from importlib_metadata import Distribution, PackageNotFoundError
+from msgspec.structs import replace
 from packaging.requirements import InvalidRequirement, Requirement
 
 from connector_core.cli.report import as_json as described
@@ -18,9 +19,9 @@ from connector_core.plugins import (
     PluginLoadResult,
     PluginSource,
     build_registry,
-    load_sources,
+    discover,
+    load_discovered,
     metadata_risks,
-    plugin_sources,
     refuse_shared_names,
 )
 from connector_core.registry import PluginIdentity, RegisteredConnector
@@ -29,10 +30,10 @@ from connector_core.settings import Settings
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
     """Print the plugins that a host started here would serve; a failed one is listed, not an error."""
-    sources = plugin_sources(settings)
-    conflicts = _shared_names(sources)
+    found = discover(settings)
+    conflicts = _shared_names(found.sources)
     with _answers_alone_on_stdout():
-        result = load_sources(sources, settings)
+        result = load_discovered(found, settings)
     conflicts += _conflicts(result, settings)
     risks = metadata_risks(result, settings)
     if as_json:
@@ -43,6 +44,8 @@ def show_list(settings: Settings, *, as_json: bool) -> int:
         print(f"risk: {risk}")
     for conflict in conflicts:
         print(f"conflict: {conflict}")
+    for broken in result.broken:
+        print(f"broken: {broken}")
     for warning in result.warnings:
         print(f"warning: {warning}")
     return 0
@@ -71,11 +74,11 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
     """
     from connector_core.cli.bridged import bridged_connectors, print_bridged
 
-    sources = plugin_sources(settings)
-    if not any(source.identity.name == bridge for source in sources):
+    found = discover(settings)
+    if not any(source.identity.name == bridge for source in found.sources):
         raise SettingsError(f"the plugin {bridge!r} is not installed: pip install {BRIDGES[bridge]}")
     with _answers_alone_on_stdout():
-        everything = load_sources(sources, settings)
+        everything = load_discovered(found, settings)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
     problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
     risks = metadata_risks(result, settings)
@@ -97,18 +100,18 @@ def _served(result: PluginLoadResult, settings: Settings) -> dict[int, Registere
 
 
 def _examine(settings: Settings, only: str | None) -> tuple[PluginLoadResult, list[str]]:
-    sources = plugin_sources(settings)
+    found = discover(settings)
     if only is not None:
-        sources = _sources_of(only, sources)
-    problems = _shared_names(sources)
+        found = replace(found, sources=tuple(_sources_of(only, found.sources)))
+    problems = _shared_names(found.sources)
     with _answers_alone_on_stdout():
-        result = load_sources(sources, settings)
+        result = load_discovered(found, settings)
     if only is not None:
         result = result.select(lambda plugin: only in {plugin.name, plugin.bridge})
         if not any(result.by_state.values()):
             raise SettingsError(f"there is no plugin {only!r} among those of {only.split('/')[0]!r}")
     problems += [*_failures(result), *_conflicts(result, settings), *_unmet_requirements(result)]
-    return result, problems if only is not None else [*problems, *result.warnings]
+    return result, problems if only is not None else [*problems, *map(str, result.broken), *result.warnings]
 
 
 def _shared_names(sources: Sequence[PluginSource]) -> list[str]:
@@ -188,7 +191,11 @@ def _clashes(plugin: PluginIdentity) -> Iterator[str]:
     """Say which of a distribution's requirements the installed versions do not meet."""
     if plugin.distribution is None:
         return
-    for text in Distribution.from_name(plugin.distribution).requires or ():
+    try:
+        requirements = Distribution.from_name(plugin.distribution).requires or ()
+    except Exception:  # noqa: BLE001 - it is broken, which is a problem of its own
+        return
+    for text in requirements:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
@@ -206,6 +213,8 @@ def _unmet(requirement: Requirement) -> str | None:
         version = Distribution.from_name(requirement.name).version
     except PackageNotFoundError:
         return "which is not installed"
+    except Exception as error:  # noqa: BLE001 - its metadata may be damaged in any way
+        return f"whose installed version cannot be read: {type(error).__name__}: {error}"
     if requirement.specifier.contains(version, prereleases=True):
         return None
     return f"but {version} is installed"

@@ -105,8 +105,12 @@ def kind_of(connector: RegisteredConnector) -> str:
 
 def as_json(result: PluginLoadResult, **more: Any) -> str:
     """Return everything about the plugins as JSON."""
-    plugins = [_described(plugin) for group in result.by_state.values() for plugin in group]
-    return json.dumps({"plugins": plugins, "warnings": list(result.warnings), **more}, indent=2)
+    described = {
+        "plugins": [_described(plugin) for group in result.by_state.values() for plugin in group],
+        "warnings": list(result.warnings),
+        "broken_distributions": [{"path": broken.path, "reason": broken.reason} for broken in result.broken],
+    }
+    return json.dumps({**described, **more}, indent=2)
 
 
 def _described(plugin: FoundPlugin) -> dict[str, Any]:

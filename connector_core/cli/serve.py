@@ -33,6 +33,8 @@ def serve_until_stopped(settings: Settings) -> bool:
         log.hold_to_levels(loggers_of(result))
         for warning in result.warnings:
             _log.warning(warning)
+        for broken in result.broken:
+            _log.warning("broken distribution %s", broken)
         check_required(result, settings)
         registry = build_registry(result, settings.prefer)
         gc.freeze()  # what start-up made stays for good: later collections need not look at it

@@ -1,22 +1,36 @@
 """From installed entry points and named modules to a registry: values all the way, bad plugins included."""
 
-from connector_core.plugins.choosing import build_registry, check_required
+from connector_core.plugins.choosing import build_registry, check_required, metadata_risks
 from connector_core.plugins.discovery import (
+    Discovered,
+    FailedPlugin,
+    FoundPlugin,
+    LoadedPlugin,
+    PluginLoadResult,
     PluginSource,
+    SkippedPlugin,
+    discover,
     installed_plugins,
     module_plugin,
-    plugin_sources,
     refuse_shared_names,
 )
+from connector_core.plugins.distributions import BrokenDistribution, InstalledPoint, InstalledPoints, entry_points_of
 from connector_core.plugins.hooks import BRIDGES
-from connector_core.plugins.loading import PluginSelection, load_from_settings, load_plugins, load_sources
-from connector_core.plugins.outcomes import FailedPlugin, FoundPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
-from connector_core.plugins.risks import metadata_risks
+from connector_core.plugins.loading import (
+    PluginSelection,
+    load_discovered,
+    load_from_settings,
+    load_plugins,
+)
 
 __all__ = [
     "BRIDGES",
+    "BrokenDistribution",
+    "Discovered",
     "FailedPlugin",
     "FoundPlugin",
+    "InstalledPoint",
+    "InstalledPoints",
     "LoadedPlugin",
     "PluginLoadResult",
     "PluginSelection",
@@ -24,12 +38,13 @@ __all__ = [
     "SkippedPlugin",
     "build_registry",
     "check_required",
+    "discover",
+    "entry_points_of",
     "installed_plugins",
+    "load_discovered",
     "load_from_settings",
     "load_plugins",
-    "load_sources",
     "metadata_risks",
     "module_plugin",
-    "plugin_sources",
     "refuse_shared_names",
 ]

@@ -1,4 +1,4 @@
-"""From loaded plugins to a registry: who serves what, and what the host cannot do without."""
+"""What the operator decides of loaded plugins: which one serves what, which ones the host needs, which risks it takes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,8 +6,9 @@ from shlex import quote
 
 from msgspec.structs import replace
 
+from connector_core.connector import AsyncConnectorBase
 from connector_core.errors import ConflictError, PluginLoadError
-from connector_core.plugins.outcomes import PluginLoadResult
+from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.registry import ConnectorRegistry, RegisteredConnector
 from connector_core.settings import Settings
 from connector_core.settings.kinds import OF_NAME
@@ -139,6 +140,8 @@ def check_required(result: PluginLoadResult, settings: Settings) -> None:
         for plugin in result.failed
         if settings.strict or plugin.identity.name in settings.require
     ]
+    if settings.strict:
+        reasons += [f"distribution {broken}" for broken in result.broken]
     here = [plugin.identity.name for plugins in result.by_state.values() for plugin in plugins]
     reasons += [
         f"plugin {plugin.identity} is required, but {plugin.reason}"
@@ -152,3 +155,19 @@ def check_required(result: PluginLoadResult, settings: Settings) -> None:
     ]
     if reasons:
         raise PluginLoadError("\n".join(reasons))
+
+
+def metadata_risks(result: PluginLoadResult, settings: Settings) -> list[str]:
+    """Say which loaded connectors a forged resource meta could harm, where signing does not keep forged ones out."""
+    if settings.signing.all_keys():
+        return []
+    at_risk: dict[str, list[str]] = defaultdict(list)
+    for plugin in result.loaded:
+        for entry in plugin.connectors:
+            if isinstance(entry.connector, AsyncConnectorBase) and (what := entry.connector.metadata_risk):
+                at_risk[what].append(f"{entry.name!r} of plugin {entry.plugin.name!r}")
+    return [
+        f"resource metas are not signed here, and a connector that {what} runs whatever code is in a forged one, for everyone "
+        f"who reaches the gRPC port: {', '.join(connectors)}. Set [signing] once no task of another server runs"
+        for what, connectors in at_risk.items()
+    ]

@@ -1,4 +1,4 @@
-"""Installed entry points and named modules, found without importing any."""
+"""Plugins as values: those that were found, without importing any, and what became of each."""
 
 import importlib
 from collections import defaultdict
@@ -6,21 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from importlib_metadata import EntryPoint, distributions, entry_points
 
 from connector_core.errors import ConflictError
 from connector_core.hookspecs import ENTRY_POINT_GROUP
-from connector_core.registry import PluginIdentity
+from connector_core.plugins.distributions import BrokenDistribution, InstalledPoint, entry_points_of
+from connector_core.registry import PluginIdentity, RegisteredConnector
 from connector_core.settings import Settings
 
 
 class PluginSource(msgspec.Struct, frozen=True):
-    """A plugin that could be loaded: who it is, and how to get the object that carries its hooks."""
+    """A plugin that could be loaded: who it is, and how to get the object that carries its hooks.
+
+    `is_broken` tells that its installation is damaged, so that `load` raises, and that it takes no other plugin's name.
+    """
 
     identity: PluginIdentity
     value: str
     load: Callable[[], Any]
     is_module: bool = False
+    is_broken: bool = False
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """The plugins that could be loaded, and the damaged distributions on the path."""
+
+    sources: tuple[PluginSource, ...]
+    broken: tuple[BrokenDistribution, ...] = ()
+
+
+def discover(settings: Settings) -> Discovered:
+    """Find the installed plugins and the modules that the settings name; nothing is imported yet."""
+    found = entry_points_of(ENTRY_POINT_GROUP)
+    modules = (module_plugin(module) for module in settings.modules)
+    return Discovered((*map(_installed, found.points), *modules), found.broken)
 
 
 def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
@@ -29,12 +47,7 @@ def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
     Args:
         path: where to look for distributions in place of `sys.path`.
     """
-    if path is None:
-        points: Iterable[EntryPoint] = entry_points(group=ENTRY_POINT_GROUP)
-    else:
-        found = distributions(path=list(path))
-        points = (point for one in found for point in one.entry_points.select(group=ENTRY_POINT_GROUP))
-    return sorted((_installed(point) for point in points), key=lambda source: source.identity.name)
+    return [_installed(point) for point in entry_points_of(ENTRY_POINT_GROUP, path).points]
 
 
 def refuse_shared_names(sources: Iterable[PluginSource]) -> None:
@@ -45,7 +58,8 @@ def refuse_shared_names(sources: Iterable[PluginSource]) -> None:
     """
     owners = defaultdict(list)
     for source in sources:
-        owners[source.identity.name].append(source.identity)
+        if not source.is_broken:
+            owners[source.identity.name].append(source.identity)
     clashes = [
         f"the plugin name {name!r} is taken by {' and by '.join(_origin(one) for one in clashing)}: "
         "a name is unique on a host, so leave one of them out"
@@ -62,18 +76,9 @@ def _origin(identity: PluginIdentity) -> str:
     return f"distribution {identity.distribution} {identity.version}"
 
 
-def _installed(point: EntryPoint) -> PluginSource:
-    name, version = _name_and_version(point.dist) if point.dist else (None, None)
-    return PluginSource(PluginIdentity(point.name, name, version), point.value, point.load)
-
-
-def _name_and_version(distribution: Any) -> tuple[str, str]:
-    """Return what the head of its metadata says, without the parser of mails, which reads a README to its end as well."""
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    head = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
-    if "Name" in head and "Version" in head:
-        return head["Name"].strip(), head["Version"].strip()
-    return distribution.name, distribution.version
+def _installed(point: InstalledPoint) -> PluginSource:
+    identity = PluginIdentity(point.name, point.distribution, point.version)
+    return PluginSource(identity, point.value, point.load, is_broken=bool(point.problem))
 
 
 def module_plugin(module: str) -> PluginSource:
@@ -81,6 +86,54 @@ def module_plugin(module: str) -> PluginSource:
     return PluginSource(PluginIdentity(module), module, lambda: importlib.import_module(module), is_module=True)
 
 
-def plugin_sources(settings: Settings) -> list[PluginSource]:
-    """Find the installed plugins and the modules that the settings name; nothing is imported yet."""
-    return [*installed_plugins(), *(module_plugin(module) for module in settings.modules)]
+class FoundPlugin(msgspec.Struct, frozen=True):
+    """A plugin that was found, whatever became of it."""
+
+    identity: PluginIdentity
+
+
+class LoadedPlugin(FoundPlugin, frozen=True):
+    """A plugin that loaded, with the connectors that it brings (there may be none)."""
+
+    connectors: tuple[RegisteredConnector, ...]
+    seconds: float
+    summary: str = ""
+
+
+class FailedPlugin(FoundPlugin, frozen=True):
+    """A plugin that did not load: the reason in a sentence, and the traceback for those who mend it."""
+
+    reason: str
+    traceback: str
+    seconds: float
+
+
+class SkippedPlugin(FoundPlugin, frozen=True):
+    """A plugin that the settings keep out."""
+
+    reason: str
+
+
+class PluginLoadResult(msgspec.Struct, frozen=True):
+    """What became of every plugin that was found, and the damaged distributions that were met on the way."""
+
+    loaded: tuple[LoadedPlugin, ...] = ()
+    failed: tuple[FailedPlugin, ...] = ()
+    skipped: tuple[SkippedPlugin, ...] = ()
+    warnings: tuple[str, ...] = ()
+    broken: tuple[BrokenDistribution, ...] = ()
+
+    @property
+    def by_state(self) -> dict[str, tuple[FoundPlugin, ...]]:
+        """All plugins, by what became of them."""
+        return {"loaded": self.loaded, "failed": self.failed, "skipped": self.skipped}
+
+    def select(self, is_wanted: Callable[[PluginIdentity], bool]) -> "PluginLoadResult":
+        """Return what became of some of the plugins."""
+        return PluginLoadResult(
+            tuple(one for one in self.loaded if is_wanted(one.identity)),
+            tuple(one for one in self.failed if is_wanted(one.identity)),
+            tuple(one for one in self.skipped if is_wanted(one.identity)),
+            self.warnings,
+            self.broken,
+        )

@@ -10,9 +10,17 @@ from msgspec.structs import replace
 
 from connector_core.errors import PluginLoadError
 from connector_core.observing.call_records import CODE, Subject
-from connector_core.plugins.discovery import PluginSource, plugin_sources, refuse_shared_names
+from connector_core.plugins.discovery import (
+    Discovered,
+    FailedPlugin,
+    LoadedPlugin,
+    PluginLoadResult,
+    PluginSource,
+    SkippedPlugin,
+    discover,
+    refuse_shared_names,
+)
 from connector_core.plugins.hooks import Bridge, load
-from connector_core.plugins.outcomes import FailedPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
 from connector_core.plugins.unknown import unknown_names
 from connector_core.registry import PluginIdentity
 from connector_core.settings import Settings, section
@@ -112,15 +120,14 @@ def load_from_settings(settings: Settings) -> PluginLoadResult:
     Raises:
         ConflictError: two distributions have an entry point of one name.
     """
-    sources = plugin_sources(settings)
-    refuse_shared_names(sources)
-    return load_sources(sources, settings)
+    found = discover(settings)
+    refuse_shared_names(found.sources)
+    return load_discovered(found, settings)
 
 
-def load_sources(sources: Iterable[PluginSource], settings: Settings) -> PluginLoadResult:
+def load_discovered(found: Discovered, settings: Settings) -> PluginLoadResult:
     """Load what the settings let in, each plugin with its own section of them."""
-    found = list(sources)
-    names = [source.identity.name for source in found]
+    names = [source.identity.name for source in found.sources]
     selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins, names)
-    result = load_plugins(found, selection)
-    return replace(result, warnings=tuple(unknown_names(settings, result)))
+    result = load_plugins(found.sources, selection)
+    return replace(result, warnings=tuple(unknown_names(settings, result)), broken=found.broken)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from connector_core.likeness import alike
-from connector_core.plugins.outcomes import PluginLoadResult
+from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.settings import Settings, as_variable
 from connector_core.settings.kinds import OF_NAME
 

@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from importlib_metadata import Distribution, MetadataPathFinder
 
-from connector_core.plugins import plugin_sources
+from connector_core.plugins import discover
 from connector_core.settings import Settings, settings_file
 
 _NO_SOURCES = {"site-packages", "dist-packages"}
@@ -40,7 +40,7 @@ class Sources:
         MetadataPathFinder.invalidate_caches()
         trees: set[Path] = set()
         folders: set[Path] = set()
-        for value in (source.value for source in plugin_sources(settings)):
+        for value in (source.value for source in discover(settings).sources):
             _add(value.split(":")[0].split(".")[0], trees, folders)
         for root in _editable_roots(Distribution.discover()):
             trees.update([root / "src"] if (root / "src").is_dir() else _packages(root))
