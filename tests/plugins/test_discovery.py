@@ -6,12 +6,13 @@ import pytest
 
 from connector_core.errors import ConflictError, PluginLoadError
 from connector_core.plugins import (
+    Discovered,
     FailedPlugin,
     PluginSelection,
     build_registry,
     check_required,
+    load_discovered,
     load_plugins,
-    load_sources,
     module_plugin,
     refuse_shared_names,
 )
@@ -199,9 +200,9 @@ def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dash
     site.add("my_plugin", code)
     sources = [source for source in site.sources() if source.identity.name == "My-Plugin"]
     settings = read(Settings, {"plugins": {"my_plugin": {"task_type": "chosen"}}})
-    (plugin,) = load_sources(sources, settings).loaded
+    (plugin,) = load_discovered(Discovered(tuple(sources)), settings).loaded
     assert str(plugin.connectors[0].categories[0]) == "chosen"
-    both = load_sources(site.sources(), settings).loaded
+    both = load_discovered(site.found(), settings).loaded
     chosen = {plugin.identity.name: str(plugin.connectors[0].categories[0]) for plugin in both}
     assert chosen == {"My-Plugin": "unset", "my_plugin": "chosen"}
 
@@ -241,7 +242,7 @@ def test_a_name_that_nothing_here_has_is_a_warning_with_a_near_one(
 ) -> None:
     one_that_loads_and_two_that_do_not(site)
     settings = read(Settings, {"block_plugin": ["shut"], **written})
-    assert warning in load_sources(site.sources(), settings).warnings
+    assert warning in load_discovered(site.found(), settings).warnings
 
 
 def test_names_that_are_here_or_cannot_be_known_are_no_warnings(site: SitePackages) -> None:
@@ -254,7 +255,7 @@ def test_names_that_are_here_or_cannot_be_known_are_no_warnings(site: SitePackag
         "plugins": {key: {} for key in ("one", "bad", "shut/brought")},
         "prefer": {"spark": "one", "ray": "shut", "any": "bad", "name:Job": "one", "name:Any": "bad"},
     }
-    assert load_sources(site.sources(), read(Settings, written)).warnings == ()
+    assert load_discovered(site.found(), read(Settings, written)).warnings == ()
 
 
 def test_blocked_and_not_allowed_plugins_are_skipped_with_the_reason_and_not_imported(site: SitePackages) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector_core.plugins import PluginSource, installed_plugins
+from connector_core.plugins import Discovered, PluginSource, installed_plugins
 
 GOOD = """
     from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta, hookimpl
@@ -60,6 +60,10 @@ class SitePackages:
     def sources(self) -> list[PluginSource]:
         """What discovery finds here."""
         return installed_plugins([str(self.folder)])
+
+    def found(self) -> Discovered:
+        """What a host would load of it."""
+        return Discovered(tuple(self.sources()))
 
 
 MakeSitePackages = Callable[[], SitePackages]
