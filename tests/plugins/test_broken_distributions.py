@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from importlib_metadata import MetadataPathFinder
@@ -271,7 +272,7 @@ def test_discovery_of_a_host_names_the_damaged_too(broken_site: SitePackages) ->
 @pytest.mark.parametrize(("files", "reason"), ALL.values(), ids=ALL)
 def test_the_commands_say_it_and_exit_as_a_host_would(broken_site: SitePackages, files: Files, reason: str) -> None:
     folder = write(broken_site, files)
-    more = {
+    more: dict[str, Any] = {
         "PYTHONPATH": str(broken_site.folder),
         "CONNECTOR_HOST__ALLOW_PLUGIN": "aaa,zzz,broken",
         "CONNECTOR_HOST__BLOCK_PLUGIN": "",

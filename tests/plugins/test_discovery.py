@@ -197,7 +197,7 @@ def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dash
         GOOD + "\n    @hookimpl\n    def register_connectors(config): return [Job(config.get('task_type', 'unset'))]\n"
     )
     site.add("My-Plugin", code)
-    site.add("my_plugin", code)
+    site.add("my_plugin", code, distribution="another")
     sources = [source for source in site.sources() if source.identity.name == "My-Plugin"]
     settings = read(Settings, {"plugins": {"my_plugin": {"task_type": "chosen"}}})
     (plugin,) = load_discovered(Discovered(tuple(sources)), settings).loaded
