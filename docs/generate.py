@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
+import typer
 
 import connector_core
 from connector_core import errors, hookspecs
-from connector_core.cli.app import _exit_code, app
+from connector_core.cli.app import exit_code, program
+from connector_core.cli.commands import argument_usage, is_argument
 from connector_core.http.gateway import derive_routes
 from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
@@ -119,7 +120,7 @@ def host_errors() -> str:
 def setup_errors() -> str:
     """The errors that stop the start."""
     rows = (
-        [_code(cls.__name__), _code(cls.__bases__[0].__name__), _summary(cls), cls.fault.value, str(_exit_code(cls()))]
+        [_code(cls.__name__), _code(cls.__bases__[0].__name__), _summary(cls), cls.fault.value, str(exit_code(cls()))]
         for cls in error_classes()
         if issubclass(cls, errors.SetupError)
     )
@@ -222,12 +223,13 @@ def cli() -> str:
 
 def commands() -> Mapping[str, Any]:
     """Return the commands by name."""
-    context = click.Context(app)
-    return {name: app.get_command(context, name) for name in app.list_commands(context)}
+    group = program()
+    context = typer.Context(group)
+    return {name: group.get_command(context, name) for name in group.list_commands(context)}
 
 
 def _command(name: str, command: Any) -> str:
-    arguments = [_argument(param) for param in command.params if param.param_type_name == "argument"]
+    arguments = [argument_usage(param) for param in command.params if is_argument(param)]
     usage = " ".join([f"connector-host {name}", "[OPTIONS]", *arguments])
     rows = [[_code(option(param)), _meaning(param)] for param in command.params]
     head = f"## connector-host {name}\n\n`{usage}`\n\n{inspect.cleandoc(command.help)}\n\n"
@@ -236,22 +238,17 @@ def _command(name: str, command: Any) -> str:
 
 def option(param: Any) -> str:
     """Return how an option is written, without its value, or an argument's name."""
-    if param.param_type_name == "argument":
-        return _argument(param)
+    if is_argument(param):
+        return argument_usage(param)
     spellings = ", ".join(param.opts)
     return f"{spellings} / {', '.join(param.secondary_opts)}" if param.secondary_opts else spellings
 
 
-def _argument(param: Any) -> str:
-    name: str = param.name.upper()
-    return name if param.required else f"[{name}]"
-
-
 def _meaning(param: Any) -> str:
-    """Return a parameter's help with what click's own help adds to it, in words of one form in all versions of click."""
-    said = str(param.help)
-    more = f" [default: {param.default}]" if getattr(param, "show_default", False) else ""
-    return f"{said}{more}{' May be given several times.' if param.multiple else ''}"
+    """Return a parameter's help with what typer's own help adds to it, in words of one form in all versions of typer."""
+    has_default = param.show_default and not is_argument(param) and param.default not in (None, False)
+    default = f" [default: {param.default}]" if has_default else ""
+    return f"{param.help}{default}{' May be given several times.' if param.multiple else ''}"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import click
+import typer
 from importlib_metadata import version
 from packaging.version import Version
 
@@ -34,7 +34,7 @@ def write_plugin(name: str, task_type: str | None, kind: str | None, output: Pat
         return 1
     try:
         answers = _answers(_PREFIX.sub("", name, count=1), task_type, kind)
-    except click.Abort:
+    except typer.Abort:
         print("\nNothing has been written.", file=sys.stderr)
         return 1
     folder = _write(answers, output)
@@ -83,7 +83,7 @@ def _near(name: str) -> str:
 
 
 def _ask(question: str, default: str) -> str:
-    return str(click.prompt(question, default=default)) if sys.stdin.isatty() else default
+    return str(typer.prompt(question, default=default, value_proc=str)) if sys.stdin.isatty() else default
 
 
 def _write(answers: Mapping[str, str], output: Path) -> Path:

@@ -1,33 +1,46 @@
-"""The commands about plugins' packages, and their options."""
+"""The commands about plugins' packages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
-from connector_core.cli.options import CONFIG, MODULES, PREFER, argument, command, flag, option, path
+from connector_core.cli.options import path, takes_settings
 
 if TYPE_CHECKING:
     from connector_core.cli.packages.change import Manner
 
-KEEP = flag("--keep", help="Leave the environment as it has become, even if plugins fail or clash in it.")
-VERBOSE = flag("--verbose", help="Print what the installer prints, and tracebacks of what fails.")
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Leave the environment as it has become, even if plugins fail or clash in it.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print what the installer prints, and tracebacks of what fails.")
+]
 
 
-@command(
-    "new",
-    argument("name", help="The plugin's name, such as 'warehouse': the package is connector-plugin-NAME."),
-    option("--task-type", help="The task type that it serves. [default: the name]"),
-    option(
-        "--kind",
-        metavar="async|sync",
-        help="'async' for jobs that go on by themselves, 'sync' for answers at once. [default: async]",
-    ),
-    option("--output", type=path(), default=".", show_default=True, help="The folder to make the package's folder in."),
-)
-def new(name: str, task_type: str | None, kind: str | None, output: Path) -> int:
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The plugin's name, such as 'warehouse': the package is connector-plugin-NAME."
+        ),
+    ],
+    task_type: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The task type that it serves. [default: the name]")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="async|sync",
+            help="'async' for jobs that go on by themselves, 'sync' for answers at once. [default: async]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="PATH", callback=path, help="The folder to make the package's folder in.")
+    ] = Path(),
+) -> int:
     """Write a new plugin package that works from the start, with tests.
 
     At a terminal, what is not given is asked for. Needs cookiecutter: pip install "connector-core[new]"
@@ -37,30 +50,26 @@ def new(name: str, task_type: str | None, kind: str | None, output: Path) -> int
     return write_plugin(name, task_type, kind, output)
 
 
-@command(
-    "install",
-    argument(
-        "requirements",
-        help="What pip takes: names, with extras and versions, wheels, folders, URLs. "
-        "After `--`, options for the installer.",
-        nargs=-1,
-    ),
-    flag("--upgrade", "-U", help="Take newer versions of what is named, if there are any."),
-    option(
-        "--editable",
-        "-e",
-        metavar="FOLDER",
-        multiple=True,
-        help="A folder to use as it stands, for its author.",
-    ),
-    KEEP,
-    VERBOSE,
-    MODULES,
-    PREFER,
-    CONFIG,
-)
+@takes_settings("modules", "prefer")
 def install(
-    requirements: tuple[str, ...], upgrade: bool, editable: tuple[str, ...], keep: bool, verbose: bool, **choice: Any
+    requirements: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="REQUIREMENTS",
+            help="What pip takes: names, with extras and versions, wheels, folders, URLs. "
+            "After `--`, options for the installer.",
+        ),
+    ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", "-U", help="Take newer versions of what is named, if there are any.")
+    ] = False,
+    editable: Annotated[
+        list[str] | None,
+        typer.Option("--editable", "-e", metavar="FOLDER", help="A folder to use as it stands, for its author."),
+    ] = None,
+    keep: Keep = False,
+    verbose: Verbose = False,
+    **given: Any,
 ) -> int:
     """Install plugins into the environment of this host, and see whether they load.
 
@@ -73,43 +82,42 @@ def install(
     from connector_core.cli.packages.install import install as install_now
     from connector_core.cli.packages.installer import Wanted
 
-    wished = list(takewhile(lambda one: not one.startswith("-"), requirements))
-    options = requirements[len(wished) :]
-    if not (wished or editable or options):
-        raise click.BadParameter("name what to install")
-    wanted = Wanted(wished, editable, options, upgrade)
-    return install_now(wanted, _manner(keep, verbose, **choice))
+    requested = requirements or []
+    names = list(takewhile(lambda one: not one.startswith("-"), requested))
+    options = requested[len(names) :]
+    if not (names or editable or options):
+        raise typer.BadParameter("name what to install")
+    return install_now(Wanted(names, editable or (), options, upgrade), _manner(keep, verbose, given))
 
 
-@command(
-    "uninstall",
-    argument("names", help="Plugins, or their distributions.", nargs=-1, required=True),
-    flag("--yes", "-y", help="Do not ask."),
-    KEEP,
-    VERBOSE,
-    MODULES,
-    PREFER,
-    CONFIG,
-)
-def uninstall(names: tuple[str, ...], yes: bool, keep: bool, verbose: bool, **choice: Any) -> int:
+@takes_settings("modules", "prefer")
+def uninstall(
+    names: Annotated[list[str], typer.Argument(metavar="NAMES", help="Plugins, or their distributions.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keep: Keep = False,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
     """Uninstall plugins from the environment of this host; what they required stays.
 
     The environment is put back, and the exit code is 1, if a plugin that stays would no longer work.
     """
     from connector_core.cli.packages.uninstall import uninstall as uninstall_now
 
-    return uninstall_now(names, _manner(keep, verbose, **choice), sure=yes)
+    return uninstall_now(names, _manner(keep, verbose, given), sure=yes)
 
 
-def _manner(keep: bool, verbose: bool, modules: Sequence[str], prefer: Sequence[str], config: Path | None) -> "Manner":
+def _manner(keep: bool, verbose: bool, given: Mapping[str, Any]) -> "Manner":
     from connector_core.cli.packages.change import Manner
     from connector_core.cli.packages.progress import Progress
 
-    options = [*_repeated("--modules", modules), *_repeated("--prefer", prefer)]
-    options += ["--config", str(config)] if config else []
-    return Manner(Progress(is_verbose=verbose), keep, verbose, options)
+    return Manner(Progress(is_verbose=verbose), keep, verbose, list(_retyped(given)))
 
 
-def _repeated(option: str, values: Sequence[str]) -> Iterator[str]:
-    for value in values:
-        yield from (option, value)
+def _retyped(given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of settings as they are typed, for a host of another process."""
+    for name in ("modules", "prefer"):
+        for value in given[name] or ():
+            yield from (f"--{name}", value)
+    if given["config"]:
+        yield from ("--config", str(given["config"]))

@@ -1,71 +1,77 @@
-"""The commands that run tasks, and their options."""
+"""The commands that run tasks."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import click
+import typer
 
-from connector_core.cli.options import AS_JSON, CHOICE, argument, command, flag, option, path, plugin_settings
+from connector_core.cli.options import CHOICE, AsJson, given_settings, path, seconds, takes_settings
 
-HANDLE = argument("handle", help="What `run --detach` printed.")
-ENDPOINT = option(
-    "--endpoint", metavar="HOST:PORT", help="A host that serves; else the plugins installed here are used."
-)
-HANDLES_ENDPOINT = option("--endpoint", metavar="HOST:PORT", help="A host, if not the one of the handle.")
-VERBOSE = flag("--verbose", help="Print the log of the plugins used here, and no live view.")
-INTERVAL = option(
-    "--interval",
-    type=click.FloatRange(min=0.05),
-    default=1.0,
-    show_default=True,
-    help="Seconds between two looks at the job, at the most.",
-)
+Handle = Annotated[str, typer.Argument(metavar="HANDLE", help="What `run --detach` printed.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A host that serves; else the plugins installed here are used."),
+]
+HandlesEndpoint = Annotated[
+    str | None, typer.Option("--endpoint", metavar="HOST:PORT", help="A host, if not the one of the handle.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the log of the plugins used here, and no live view.")]
+Interval = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", callback=seconds, help="Seconds between two looks at the job, at the most."),
+]
 
 
-@command(
-    "run",
-    argument("task_type", help="The task type: NAME, or NAME@VERSION.", required=False),
-    argument("argv", help="A container's command, after `--`.", nargs=-1),
-    option(
-        "--input",
-        "input_",
-        metavar="NAME=VALUE",
-        multiple=True,
-        help="An input: JSON where it parses, else text; NAME=@FILE reads it from a file.",
-    ),
-    option("--file", metavar="NAME=PLACE", multiple=True, help="An input that is a file or folder: a path or URI."),
-    option("--inputs", type=path(), help="A file of inputs: a JSON object, or a LiteralMap (.pb)."),
-    option("--sql", help="The task's SQL; @FILE reads it from a file."),
-    option("--custom", help="The task's `custom`, a JSON object; @FILE reads it."),
-    option("--template", type=path(), help="A task as flytekit serialises it: TaskTemplate or TaskSpec, .pb or .json."),
-    option(
-        "--output-prefix",
-        help="The URI or folder under which large outputs are written. [default: a new temporary folder]",
-    ),
-    ENDPOINT,
-    flag("--detach", help="Start the job, print its handle and leave it alone."),
-    INTERVAL,
-    AS_JSON,
-    VERBOSE,
-    *CHOICE,
-)
+@takes_settings(*CHOICE)
 def run_task(
-    task_type: str | None,
-    argv: tuple[str, ...],
-    input_: tuple[str, ...],
-    file: tuple[str, ...],
-    inputs: Path | None,
-    sql: str | None,
-    custom: str | None,
-    template: Path | None,
-    output_prefix: str | None,
-    endpoint: str | None,
-    detach: bool,
-    interval: float,
-    as_json: bool,
-    verbose: bool,
-    **choice: Any,
+    task_type: Annotated[
+        str | None, typer.Argument(metavar="TASK_TYPE", help="The task type: NAME, or NAME@VERSION.")
+    ] = None,
+    argv: Annotated[list[str] | None, typer.Argument(metavar="ARGV", help="A container's command, after `--`.")] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=VALUE",
+            help="An input: JSON where it parses, else text; NAME=@FILE reads it from a file.",
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PLACE", help="An input that is a file or folder: a path or URI."),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", callback=path, help="A file of inputs: a JSON object, or a LiteralMap (.pb)."),
+    ] = None,
+    sql: Annotated[str | None, typer.Option(metavar="TEXT", help="The task's SQL; @FILE reads it from a file.")] = None,
+    custom: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The task's `custom`, a JSON object; @FILE reads it.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            callback=path,
+            help="A task as flytekit serialises it: TaskTemplate or TaskSpec, .pb or .json.",
+        ),
+    ] = None,
+    output_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The URI or folder under which large outputs are written. [default: a new temporary folder]",
+        ),
+    ] = None,
+    endpoint: Endpoint = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start the job, print its handle and leave it alone.")
+    ] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    **given: Any,
 ) -> int:
     """Run a task without a Flyte cluster, on the plugins installed here or on a host that serves.
 
@@ -77,24 +83,21 @@ def run_task(
     """
     from connector_core.cli import run
 
-    order = run.Order(task_type, argv, input_, file, inputs, sql, custom, template)
-    settings = partial(plugin_settings, **choice)
+    order = run.Order(task_type, argv or (), input_ or (), file or (), inputs, sql, custom, template)
+    settings = partial(given_settings, given)
     manner = run.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
     return run.run_task(order, manner, output_prefix=output_prefix, detach=detach)
 
 
-@command(
-    "get",
-    HANDLE,
-    HANDLES_ENDPOINT,
-    flag("--wait", help="Watch the job to its end, as `run` does."),
-    INTERVAL,
-    AS_JSON,
-    VERBOSE,
-    *CHOICE,
-)
+@takes_settings(*CHOICE)
 def get_job(
-    handle: str, endpoint: str | None, wait: bool, interval: float, as_json: bool, verbose: bool, **choice: Any
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the job to its end, as `run` does.")] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    **given: Any,
 ) -> int:
     """Show how a job of `run --detach` is doing, and its outputs when it is over.
 
@@ -102,35 +105,33 @@ def get_job(
     """
     from connector_core.cli import run
 
-    settings = partial(plugin_settings, **choice)
+    settings = partial(given_settings, given)
     manner = run.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
     return run.show_job(handle, manner, wait=wait)
 
 
-@command(
-    "logs",
-    HANDLE,
-    HANDLES_ENDPOINT,
-    flag("--follow", help="Go on until the job is over."),
-    INTERVAL,
-    VERBOSE,
-    *CHOICE,
-)
-def show_logs(handle: str, endpoint: str | None, follow: bool, interval: float, verbose: bool, **choice: Any) -> int:
+@takes_settings(*CHOICE)
+def show_logs(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job is over.")] = False,
+    interval: Interval = 1.0,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
     """Print the log of a job of `run --detach`, where its connector has logs."""
     from connector_core.cli import run
 
-    settings = partial(plugin_settings, **choice)
+    settings = partial(given_settings, given)
     return run.show_logs(handle, run.Manner(endpoint, settings, verbose=verbose, interval=interval), follow=follow)
 
 
-@command("delete", HANDLE, HANDLES_ENDPOINT, VERBOSE, *CHOICE)
-def delete_job(handle: str, endpoint: str | None, verbose: bool, **choice: Any) -> int:
+@takes_settings(*CHOICE)
+def delete_job(handle: Handle, endpoint: HandlesEndpoint = None, verbose: Verbose = False, **given: Any) -> int:
     """Ask the connector to delete a job of `run --detach`, and wait until it says how that went.
 
-    A job that is over already, or gone, is no error.
+    A job that is over already, or gone, is not an error.
     """
     from connector_core.cli import run
 
-    settings = partial(plugin_settings, **choice)
-    return run.delete_job(handle, run.Manner(endpoint, settings, verbose=verbose))
+    return run.delete_job(handle, run.Manner(endpoint, partial(given_settings, given), verbose=verbose))

@@ -18,7 +18,7 @@ from connector_core.settings.sections import (
     SecretSettings,
     SigningSettings,
 )
-from connector_core.tables import After, Meta, Table, finite
+from connector_core.tables import After, Flag, Meta, Table, finite
 
 _TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)
 
@@ -30,30 +30,40 @@ class Settings(Table, frozen=True):
         Host,
         "The address or name to listen on, for both ports: all that a name such as `localhost` stands for; `0.0.0.0` or "
         "`::`, every address of IPv4 and IPv6, opens the host to the network.",
+        Flag(),
     ] = "127.0.0.1"
-    port: Annotated[Port, "The gRPC port; 0 takes a free one."] = 8000
-    http_port: Annotated[Port, "The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one."] = 9090
-    console: Annotated[bool, "Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port."] = True
+    port: Annotated[Port, "The gRPC port; 0 takes a free one.", Flag()] = 8000
+    http_port: Annotated[
+        Port,
+        "The HTTP port: console, metrics, health, JSON gateway; 0 takes a free one.",
+        Flag(("--http-port", "--prometheus-port")),
+    ] = 9090
+    console: Annotated[
+        bool, "Show plugins, connectors and recent calls to browsers, at `/` of the HTTP port.", Flag()
+    ] = True
     recent_calls: Annotated[
-        Count, "Calls that the console shows of each operation at the most, failed ones counted apart."
+        Count, "Calls that the console shows of each operation at the most, failed ones counted apart.", Flag()
     ] = 200
     gateway: Annotated[
         Literal["metadata", "tasks"],
         "What of the protocol is served as JSON on the HTTP port: `metadata`, which connectors there are; "
         "`tasks`, to start, read and cancel jobs as well.",
+        Flag(),
     ] = "metadata"
     gateway_token_file: Annotated[
         Path | None,
         "A file with a token in each line (16 characters or more): callers of `gateway = tasks` bring one of them.",
+        Flag(),
     ] = None
     gateway_hosts: Annotated[
         Names,
         "Names by which viewers of the console and callers of `gateway = tasks` may call this host, besides "
         "localhost and its addresses.",
+        Flag(),
     ] = ()
-    workers: Annotated[Count, "Threads for blocking code, for each connector."] = 10
+    workers: Annotated[Count, "Threads for blocking code, for each connector.", Flag(("--workers", "--worker"))] = 10
     queue: Annotated[
-        int, Meta(ge=0), "Calls of one connector that may wait for a thread before further ones are refused."
+        int, Meta(ge=0), "Calls of one connector that may wait for a thread before further ones are refused.", Flag()
     ] = 1000
     wait: Annotated[
         Seconds | None, "Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
@@ -65,9 +75,9 @@ class Settings(Table, frozen=True):
     stall_seconds: Annotated[
         Seconds, "Report a plugin whose async code keeps its loop to itself for so many seconds."
     ] = 1.0
-    timeout: Annotated[Seconds | None, "Stop the server after so many seconds."] = None
+    timeout: Annotated[Seconds | None, "Stop the server after so many seconds.", Flag()] = None
     grace: Annotated[
-        float, Meta(ge=0), "Seconds that calls in flight have to finish when the host is asked to stop."
+        float, Meta(ge=0), "Seconds that calls in flight have to finish when the host is asked to stop.", Flag()
     ] = 30
     max_connection_age: Annotated[
         float,
@@ -76,10 +86,10 @@ class Settings(Table, frozen=True):
         "Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
         "added; calls under way are finished. 0: never.",
     ] = 1800
-    start_timeout: Annotated[Seconds, "Seconds that a connector's `start()` may take."] = 30
-    max_request_bytes: Annotated[Count, "The largest request that is accepted, in bytes."] = 64 * 1024 * 1024
+    start_timeout: Annotated[Seconds, "Seconds that a connector's `start()` may take.", Flag()] = 30
+    max_request_bytes: Annotated[Count, "The largest request that is accepted, in bytes.", Flag()] = 64 * 1024 * 1024
     loop: Annotated[
-        Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed."
+        Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed.", Flag()
     ] = "auto"
     transport: Annotated[
         Literal["auto", "core", "aio"],
@@ -89,26 +99,30 @@ class Settings(Table, frozen=True):
     log_format: Annotated[
         Literal["auto", "console", "json"],
         "How the log on stderr is written; `auto` takes `console` on a terminal and `json` elsewhere.",
+        Flag(),
     ] = "auto"
     log_level: Annotated[
         LogLevels,
         "The lowest level that is logged: `LEVEL` (info unless set), or `LOGGER=LEVEL` for one logger and those "
         "below it; `connector_core.calls=debug` logs polls that went well, too.",
+        Flag(metavar="[LOGGER=]LEVEL"),
     ] = msgspec.field(default_factory=dict)
     traces: Annotated[
         Literal["off", "otlp"],
         "Whether calls are traced (extra `otel`): `otlp` exports spans to where OpenTelemetry's own variables say, "
         "such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+        Flag(),
     ] = "off"
-    modules: Annotated[Names, "Modules to load as plugins, beside the installed ones."] = ()
-    strict: Annotated[bool, "Refuse to start when any plugin fails to load."] = False
-    require: Annotated[Names, "Plugins without which the host refuses to start."] = ()
-    allow_plugin: Annotated[Names, "Load only these plugins; all, where none is named."] = ()
-    block_plugin: Annotated[Names, "Do not load these plugins."] = ()
+    modules: Annotated[Names, "Modules to load as plugins, beside the installed ones.", Flag()] = ()
+    strict: Annotated[bool, "Refuse to start when any plugin fails to load.", Flag()] = False
+    require: Annotated[Names, "Plugins without which the host refuses to start.", Flag()] = ()
+    allow_plugin: Annotated[Names, "Load only these plugins; all, where none is named.", Flag()] = ()
+    block_plugin: Annotated[Names, "Do not load these plugins.", Flag()] = ()
     prefer: Annotated[
         Preferences,
         "Which plugin serves a task category that several claim, `CATEGORY=PLUGIN`, or keeps the name of a connector that "
         "several use, `name:NAME=PLUGIN`.",
+        Flag(metavar="CATEGORY=PLUGIN"),
     ] = msgspec.field(default_factory=dict)
     deadlines: Annotated[DeadlineSettings, "Deadlines by operation."] = DeadlineSettings()
     permanent_create_failures: Annotated[

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from msgspec import Meta
 
 from connector_core.errors import SettingsError
-from connector_core.tables.declaring import After, Before, Field, Table, described, finite
+from connector_core.tables.declaring import After, Before, Field, Flag, Table, described, finite
 from connector_core.tables.mistakes import Mistake, TableError, explain, near
 from connector_core.tables.readers import file_name, reader
 
@@ -17,6 +17,7 @@ __all__ = [
     "After",
     "Before",
     "Field",
+    "Flag",
     "Meta",
     "Mistake",
     "Table",

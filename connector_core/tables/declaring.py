@@ -1,7 +1,7 @@
 """How tables are declared: classes with annotated fields."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import msgspec
@@ -28,6 +28,18 @@ class After(NamedTuple):
     function: Callable[[Any], Any]
 
 
+class Flag(NamedTuple):
+    """A field that is an option of the command line as well.
+
+    Attributes:
+        spellings: how the option is written; else it is the field's name, with dashes.
+        metavar: what stands for its value in help texts; else that of the field's type.
+    """
+
+    spellings: tuple[str, ...] = ()
+    metavar: str = ""
+
+
 def finite(value: float) -> float:
     """Refuse infinity, and what is no number at all: for `After`."""
     if not math.isfinite(value):
@@ -36,29 +48,29 @@ def finite(value: float) -> float:
 
 
 class Field(NamedTuple):
-    """A field of a table, for those who write about it."""
+    """A field of a table, for those who write about it.
+
+    Attributes:
+        annotation: its type, without what is added to it.
+        default: its default value.
+        description: a sentence on what it does.
+        flag: how the command line has it; `None` where it does not.
+    """
 
     annotation: Any
     default: Any
     description: str
+    flag: Flag | None = None
 
 
 def described(kind: type[Table]) -> dict[str, Field]:
     """Return the fields of a table by name."""
-    return {
-        one.name: Field(_bare(one.type), _default(one), "".join(_descriptions(one.type)))
-        for one in msgspec.structs.fields(kind)
-    }
+    return {one.name: _described(one) for one in msgspec.structs.fields(kind)}
 
 
-def _bare(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-
-
-def _descriptions(annotation: Any) -> Iterator[str]:
-    if get_origin(annotation) is Annotated:
-        yield from (one for one in annotation.__metadata__ if isinstance(one, str))
+def _described(field: Any) -> Field:
+    is_annotated = get_origin(field.type) is Annotated
+    bare, notes = (get_args(field.type)[0], field.type.__metadata__) if is_annotated else (field.type, ())
+    default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    description = "".join(note for note in notes if isinstance(note, str))
+    return Field(bare, default, description, next((note for note in notes if isinstance(note, Flag)), None))

@@ -56,7 +56,7 @@ FOR_HTTP = {
     "multiprocessing",
 }
 FOR_THE_PAGE = {"jinja2"}
-FOR_A_TERMINAL = {"rich", "structlog", "pygments"}
+FOR_A_TERMINAL = {"rich", "structlog", "pygments", "typer.rich_utils"}
 FOR_EXTRAS = {"opentelemetry", "redis", "sqlite3", "watchfiles", "cookiecutter"}
 FOR_OTHER_COMMANDS = {
     "connector_core.cli.run_commands",
@@ -64,7 +64,6 @@ FOR_OTHER_COMMANDS = {
     "connector_core.testing",
 }
 OF_PLUGINS = {"pydantic", "pydantic_core", "flytekit", "flyte", "numpy", "pandas", "pyarrow", "yaml", "requests"}
-FOR_MISTAKES = {"difflib"}
 FOR_REFLECTION = {"grpc_reflection.v1alpha"}
 FOR_DESCRIPTORS = {"google.protobuf.descriptor_pb2", "flyteidl.service"}
 FOR_A_SETTINGS_FILE = {"tomllib"}
@@ -72,7 +71,7 @@ FOR_ANSWERS_WITH_MORE = {"google.protobuf.json_format"}
 FOR_NOBODY = {
     "encodings.idna",
     "secrets",
-    "typer",
+    "click",
     "argparse",
     "wsgiref",
     "importlib.metadata",
@@ -88,7 +87,6 @@ NOT_FOR_GRPC = set.union(
     FOR_EXTRAS,
     FOR_OTHER_COMMANDS,
     OF_PLUGINS,
-    FOR_MISTAKES,
     FOR_REFLECTION,
     FOR_A_SETTINGS_FILE,
     FOR_ANSWERS_WITH_MORE,

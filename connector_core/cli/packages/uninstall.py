@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-import click
+import typer
 from importlib_metadata import Distribution
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -32,7 +32,7 @@ def _uninstall(names: Sequence[str], manner: Manner, *, sure: bool) -> int:
     _refuse_what_the_host_needs(chosen)
     for one in chosen.values():
         print(f"{one} goes: {_plugins(one)}", flush=True)
-    if not sure and sys.stdin.isatty() and not click.confirm("Uninstall?", default=True):
+    if not sure and sys.stdin.isatty() and not typer.confirm("Uninstall?", default=True):
         print("Nothing was changed.")
         return 1
     installer = find_installer(manner.progress)
