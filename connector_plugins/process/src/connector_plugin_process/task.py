@@ -1,7 +1,5 @@
 """The task that a workflow author writes for this connector; needs the extra `flytekit`."""
 
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +7,7 @@ from flytekit.configuration import SerializationSettings
 from flytekit.core.base_task import PythonTask
 from flytekit.core.interface import Interface
 
-from connector_plugin_process.command import render
-from connector_plugin_process.connector import STDOUT_BYTES
+from connector_plugin_process.authoring import OUTPUTS, Declared
 
 
 class ProcessTask(PythonTask[None]):
@@ -20,7 +17,7 @@ class ProcessTask(PythonTask[None]):
         name: the task's name.
         argv: the command and its arguments, one item each; no shell is involved. `{{.inputs.NAME}}` stands for an input.
         inputs: the types of the task's inputs by name.
-        env: environment variables for the command, besides the few that it always has.
+        env: environment variables for the command, besides the few that it always has; the operator allows them.
         cwd: the working directory, in a folder that the operator allows; each run has one of its own if left out.
         kwargs: whatever else flytekit's tasks take, such as `metadata`.
     """
@@ -35,29 +32,18 @@ class ProcessTask(PythonTask[None]):
         cwd: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(argv, str):
-            raise TypeError(
-                f"argv is the string {argv!r}; write a list, with the command and each argument as one item"
-            )
+        self._declared = Declared.of(argv, env, cwd)
         super().__init__(
             task_type="process",
             name=name,
             task_config=None,
-            interface=Interface(inputs=dict(inputs or {}), outputs={"exit_code": int, "stdout": str}),
+            interface=Interface(inputs=dict(inputs or {}), outputs=OUTPUTS),
             **kwargs,
         )
-        self._argv = list(argv)
-        self._env = dict(env or {})
-        self._cwd = cwd
 
     def get_custom(self, settings: SerializationSettings) -> dict[str, Any]:  # noqa: ARG002 - flytekit's signature
         """Return what the connector reads: `argv`, and `env` and `cwd` where they are given."""
-        custom: dict[str, Any] = {"argv": self._argv}
-        if self._env:
-            custom["env"] = self._env
-        if self._cwd:
-            custom["cwd"] = self._cwd
-        return custom
+        return self._declared.to_custom()
 
     def execute(self, **kwargs: Any) -> tuple[int, str]:
         """Run the command here, for trying a workflow locally; what operators forbid is not looked at.
@@ -65,10 +51,4 @@ class ProcessTask(PythonTask[None]):
         Raises:
             RuntimeError: it ended with another exit code than 0.
         """
-        argv = [render(one, kwargs, "") for one in self._argv]
-        done = subprocess.run(argv, env=os.environ | self._env, cwd=self._cwd, capture_output=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(
-                f"{argv[0]} ended with exit code {done.returncode}: {done.stderr.decode(errors='replace')}"
-            )
-        return done.returncode, done.stdout[-STDOUT_BYTES:].decode(errors="backslashreplace")
+        return self._declared.run_here(kwargs)
