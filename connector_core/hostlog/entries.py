@@ -53,7 +53,7 @@ def entry_of(record: logging.LogRecord, more: Mapping[str, str]) -> Entry:
     """
     fields = {name: value for name, value in vars(record).items() if name not in _OF_ANY_RECORD}
     error, stack = record.exc_info[1] if record.exc_info else None, record.stack_info or ""
-    if isinstance(record.msg, Mapping) and "_logger" in fields:  # of structlog, see `structured.py`
+    if isinstance(record.msg, Mapping) and "_logger" in fields:  # of structlog, which the stream leads here
         fields |= record.msg
         event, stack = _text(fields.pop("event", "")), _text(fields.pop("stack", stack))
         error = _error_of(fields.pop("exc_info", None)) or error

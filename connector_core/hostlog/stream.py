@@ -9,15 +9,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TextIO
 
-from connector_core.hostlog.delivery import only_through
 from connector_core.hostlog.entries import Entry, entry_of
 from connector_core.hostlog.redaction import Scrubber
-from connector_core.hostlog.rendering import json_lines
-from connector_core.hostlog.writer import Render, Writer
+from connector_core.hostlog.rendering import Render, coloured_lines, json_lines
+from connector_core.hostlog.writer import Writer
+from connector_core.observing.call_records import current_subject
 
 _log = logging.getLogger("connector_core")
 
 _SECONDS_TO_FLUSH = 2.0
+_STDOUT, _STDERR = 1, 2
 
 
 class HostLog:
@@ -37,12 +38,14 @@ class HostLog:
         secrets: Callable[[], Iterable[str]] = lambda: (),
         stream: TextIO | None = None,
     ) -> None:
-        self._levels = {"root": "info", **levels}
+        root = levels.get("root", "info")
+        self._levels = {"root": root, "connector_core": root, **levels}  # plugins change the root's
         self._form = form
         self._stream = stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
         self._scrubber = Scrubber(secrets)
         self._plugins: Mapping[str, str] = {}
-        self._writer = Writer(self._stream, self._make_render, _dropped)
+        self._writer = Writer(self._stream, self._make_render(), _dropped)
         self._undo: list[Callable[[], Any]] = []
         self._has_ended = False
         self._more: Callable[[], Mapping[str, str]] = dict
@@ -52,8 +55,7 @@ class HostLog:
         self._placeholder = _Placeholder(self._hold_soon)
         root.addHandler(self._placeholder)
         self._undo += [lambda: root.removeHandler(self._placeholder), lambda: _set_levels(before)]
-        self._undo.append(only_through(self.write))
-        self._undo.append(_log_what_is_printed())
+        self._undo += [_only_through(self.write), _never_disabled(), _log_what_is_printed()]
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._writer.after_fork)
         self.hold_to_levels()
@@ -91,17 +93,13 @@ class HostLog:
         self._plugins = {**self._plugins, **(plugins or {})}
         if self._placeholder not in logging.getLogger().handlers:
             logging.getLogger().addHandler(self._placeholder)
-        logging.disable(
-            logging.NOTSET
-        )  # waits for who is configuring: `logging.config` holds the lock until it is done
+        logging.disable(logging.NOTSET)  # what was cached while somebody had disabled it is looked up again
         for logger in list(logging.root.manager.loggerDict.values()):
             if isinstance(logger, logging.Logger):
                 logger.disabled = False  # `logging.config` disables all that it is not told of
         _set_levels({name: logging.getLevelNamesMapping()[level.upper()] for name, level in self._levels.items()})
         if "structlog" in sys.modules:
-            from connector_core.hostlog.structured import lead_into_logging
-
-            lead_into_logging()
+            _lead_structlog_into_logging()
 
     def _hold_soon(self) -> None:
         """Called in the middle of somebody's configuring, which goes on: hold to the levels once that is over."""
@@ -109,12 +107,9 @@ class HostLog:
             threading.Thread(target=self.hold_to_levels, name="log levels", daemon=True).start()
 
     def _make_render(self) -> Render:
-        is_terminal = self._stream.isatty()
-        if self._form == "json" or (self._form == "auto" and not is_terminal):
+        if self._form == "json" or (self._form == "auto" and not self._is_terminal):
             return json_lines(self._scrubber, self._plugin_of)
-        from connector_core.hostlog.terminal import coloured_lines
-
-        return coloured_lines(self._scrubber, self._plugin_of, colours=wants_colours(os.environ, is_terminal))
+        return coloured_lines(self._scrubber, self._plugin_of, colours=wants_colours(os.environ, self._is_terminal))
 
     def _plugin_of(self, logger: str) -> str:
         while logger:
@@ -157,6 +152,81 @@ def _set_levels(levels: Mapping[str, int]) -> None:
 def _dropped(number: int) -> Entry:
     said = f"{number:,} lines of the log were dropped before this one: whoever reads it did not keep up"
     return Entry(time.time(), logging.WARNING, _log.name, said, None, {"dropped": number}, None, "")
+
+
+def _only_through(write: Callable[[logging.LogRecord], None]) -> Callable[[], None]:
+    """Have every record that a logger lets pass given to `write`, and to other handlers unless they print; return the undo.
+
+    A handler on the root logger would not do: libraries print through handlers of their own and keep their records from the
+    root, plugins call `basicConfig(force=True)` and `dictConfig`, and each would take lines out of the stream, or put them
+    there twice.
+    """
+    original = logging.Logger.callHandlers
+
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        write(record)
+        logger: logging.Logger | None = self
+        while logger is not None:
+            for handler in logger.handlers:
+                if record.levelno >= handler.level and not _prints(handler):
+                    handler.handle(record)
+            logger = logger.parent if logger.propagate else None
+
+    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign] # the one place that all records pass
+
+    def undo() -> None:
+        if logging.Logger.callHandlers is call_handlers:  # else somebody has wrapped it, and goes on calling ours
+            logging.Logger.callHandlers = original  # type: ignore[method-assign]
+
+    return undo
+
+
+def _prints(handler: logging.Handler) -> bool:
+    """Whether a handler writes to stdout or stderr, as `StreamHandler` and rich's `RichHandler` do."""
+    stream: Any = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
+    try:
+        return stream is not None and stream.fileno() in {_STDOUT, _STDERR}
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _never_disabled() -> Callable[[], None]:
+    """Leave `logging.disable` without effect, which would silence the host as well; return the undo."""
+    original = logging.Manager.disable
+    told: set[str] = set()
+
+    def disable(_manager: logging.Manager, level: int) -> None:
+        subject = current_subject()
+        plugin = subject.plugin if subject is not None else ""
+        if level and plugin not in told:
+            told.add(plugin)
+            _log.warning("logging.disable() is ignored: it would silence the whole host; set a logger's level instead")
+
+    logging.Manager.disable = property(lambda _manager: logging.NOTSET, disable)  # type: ignore[assignment]
+
+    def undo() -> None:
+        logging.Manager.disable = original
+
+    return undo
+
+
+def _lead_structlog_into_logging() -> None:
+    """Let structlog, which plugins use as well, hand its lines to `logging`, unless a plugin has made other arrangements."""
+    import structlog
+
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
 def _log_what_is_printed() -> Callable[[], None]:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from connector_core.hostlog.entries import Entry
+from connector_core.hostlog.rendering import Render
 
 _MAX_WAITING_BYTES = 16 * 1024 * 1024
 _MAX_BATCH = 200
 
 _GATHERING = 0.005
 """Seconds for which a line waits for others: where each call is logged, waking for each line would cost more than the line."""
-
-Render = Callable[[Entry], str]
 
 
 class Writer:
@@ -27,8 +26,7 @@ class Writer:
 
     Args:
         stream: where to.
-        make_render: makes what renders a line, which must not raise; called when there is a first one, as importing what
-            lines for a terminal take is worth a tenth of the host's start.
+        render: renders a line, and must not raise.
         dropped: makes the entry that says how many lines were dropped.
         room: bytes, roughly, that may wait.
     """
@@ -36,15 +34,15 @@ class Writer:
     def __init__(
         self,
         stream: TextIO,
-        make_render: Callable[[], Render],
+        render: Render,
         dropped: Callable[[int], Entry],
         room: int = _MAX_WAITING_BYTES,
     ) -> None:
         self._stream = stream
-        self._make_render = make_render
+        self._descriptor = _duplicate(stream)
+        self._render = render
         self._make_dropped = dropped
         self._room = room
-        self._render: Render | None = None
         self._is_direct = False
         self._reset()
 
@@ -84,6 +82,9 @@ class Writer:
         """Write what waits; lines that come later are written at once, by whoever logs them."""
         if self.flush(timeout):
             self._is_direct = True
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
 
     def after_fork(self) -> None:
         """In a child process there is no thread, and what waits is the parent's to write."""
@@ -118,11 +119,9 @@ class Writer:
                 self._changed.notify_all()
 
     def _write(self, batch: Sequence[Entry]) -> None:
-        if self._render is None:
-            self._render = self._make_render()
         try:
             for chunk in _chunks(f"{self._render(entry)}\n" for entry in batch):
-                write_all(self._stream, chunk)
+                _write_all(self._stream if self._descriptor is None else self._descriptor, chunk)
         except (OSError, ValueError):
             return  # whoever read it has gone, or it is closed: there is nobody to tell
 
@@ -142,17 +141,23 @@ def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
     yield chunk
 
 
-def write_all(stream: TextIO, raw: bytes) -> None:
-    """Write past the stream's own buffer, whose lock others hold who print to a pipe that nobody reads."""
+def _duplicate(stream: TextIO) -> int | None:
+    """Return a descriptor of our own, which stays open when a plugin closes the stream; none, where the stream has none."""
     try:
-        descriptor = stream.fileno()
+        return os.dup(stream.fileno())
     except (OSError, ValueError, AttributeError):  # a stream of a test, or of a program around the host
-        stream.write(raw.decode())
-        stream.flush()
+        return None
+
+
+def _write_all(target: TextIO | int, raw: bytes) -> None:
+    """Write past the stream's own buffer, whose lock others hold who print to a pipe that nobody reads."""
+    if not isinstance(target, int):
+        target.write(raw.decode())
+        target.flush()
         return
     left = memoryview(raw)
     while left:
         try:
-            left = left[os.write(descriptor, left) :]
+            left = left[os.write(target, left) :]
         except BlockingIOError:  # somebody has made the terminal non-blocking
-            select.select([], [descriptor], [])
+            select.select([], [target], [])

@@ -1,18 +1,10 @@
-"""When to try again and when to stop; imported only where something has failed, as it costs start-up time."""
+"""When to try again and when to stop."""
 
+import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
 
 from connector_core.errors import IllegalAnswerError, RateLimitedError, TransientError
 
@@ -20,6 +12,8 @@ T = TypeVar("T")
 
 _POLL_PAUSE = 0.1
 _POLL_PAUSE_AT_MOST = 5
+_PATIENT_PAUSE = 0.5
+_PATIENT_PAUSE_AT_MOST = 30
 
 
 def pause_after(error: BaseException) -> float:
@@ -33,8 +27,16 @@ async def try_until(end: float, work: Callable[[], Awaitable[T]]) -> T:
     Raises:
         ConnectorError: as the last try did.
     """
-    tries = AsyncRetrying(retry=_while_transient, stop=_StopBefore(end), wait=_pause_between, reraise=True)
-    return await _run(tries, work)
+    failures = 0
+    while True:
+        try:
+            return await work()
+        except TransientError as error:
+            failures += 1
+            pause = max(_backoff(failures, _POLL_PAUSE, _POLL_PAUSE_AT_MOST), _asked_for(error))
+            if isinstance(error, IllegalAnswerError) or time.monotonic() + pause >= end:
+                raise
+        await asyncio.sleep(pause)
 
 
 async def try_patiently(times: int, work: Callable[[], Awaitable[T]]) -> T:
@@ -43,42 +45,19 @@ async def try_patiently(times: int, work: Callable[[], Awaitable[T]]) -> T:
     Raises:
         ConnectorError: as the last try did.
     """
-    tries = AsyncRetrying(
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_after_attempt(times),
-        wait=wait_random_exponential(multiplier=0.5, max=30),
-        reraise=True,
-    )
-    return await _run(tries, work)
+    for failures in range(1, times):
+        try:
+            return await work()
+        except TransientError:
+            pause = _backoff(failures, _PATIENT_PAUSE, _PATIENT_PAUSE_AT_MOST)
+        await asyncio.sleep(pause)
+    return await work()
 
 
-async def _run(tries: AsyncRetrying, work: Callable[[], Awaitable[T]]) -> T:
-    async def one_try() -> T:  # tenacity awaits what it can see to be a coroutine function
-        return await work()
-
-    return await tries(one_try)
+def _backoff(failures: int, pause: float, at_most: float) -> float:
+    """Return a random pause below a bound that doubles with each failure, so that jobs do not ask all at one moment."""
+    return random.uniform(0, min(pause * 2.0 ** (failures - 1), at_most))  # noqa: S311 - it keeps no secret
 
 
-_while_transient = retry_if_exception(
-    lambda error: isinstance(error, TransientError) and not isinstance(error, IllegalAnswerError)
-)
-_backoff = wait_random_exponential(multiplier=_POLL_PAUSE, max=_POLL_PAUSE_AT_MOST)
-
-
-def _pause_between(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return max(_backoff(state), _asked_for(error))
-
-
-def _asked_for(error: BaseException | None) -> float:
+def _asked_for(error: BaseException) -> float:
     return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
-
-
-class _StopBefore(stop_base):
-    """Stop when the next pause would not end in time."""
-
-    def __init__(self, end: float) -> None:
-        self._end = end
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return time.monotonic() + retry_state.upcoming_sleep >= self._end

@@ -56,7 +56,7 @@ FOR_HTTP = {
     "multiprocessing",
 }
 FOR_THE_PAGE = {"jinja2"}
-FOR_A_TERMINAL = {"rich", "structlog", "pygments", "typer.rich_utils"}
+FOR_A_TERMINAL = {"rich", "pygments", "typer.rich_utils"}
 FOR_EXTRAS = {"opentelemetry", "redis", "sqlite3", "watchfiles", "cookiecutter"}
 FOR_OTHER_COMMANDS = {
     "connector_core.cli.run_commands",
@@ -69,6 +69,10 @@ FOR_DESCRIPTORS = {"google.protobuf.descriptor_pb2", "flyteidl.service"}
 FOR_A_SETTINGS_FILE = {"tomllib"}
 FOR_ANSWERS_WITH_MORE = {"google.protobuf.json_format"}
 FOR_NOBODY = {
+    "structlog",
+    "tenacity",
+    "cachetools",
+    "msgpack",
     "encodings.idna",
     "secrets",
     "click",

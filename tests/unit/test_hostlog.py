@@ -134,10 +134,7 @@ def entry(event: str) -> Entry:
 
 
 def make_writer(stream: Any, room: int = 10_000) -> Writer:
-    def plain() -> Callable[[Entry], str]:
-        return lambda entry: entry.event
-
-    return Writer(stream, plain, lambda number: entry(f"{number} dropped"), room)
+    return Writer(stream, lambda entry: entry.event, lambda number: entry(f"{number} dropped"), room)
 
 
 class TestAReaderThatDoesNotRead:
@@ -212,10 +209,43 @@ class TestLogging:
         other = logging.getLogger("another.plugin")
         with HostLog({}, stream=stream) as log:
             other.disabled = True
-            logging.disable(logging.CRITICAL)
             log.hold_to_levels()
             other.info("heard")
         assert [line["event"] for line in self.lines(stream)] == ["heard"]
+
+    def test_one_that_disables_all_logging_while_it_is_called_is_told_once_and_silences_nobody(self) -> None:
+        stream = io.StringIO()
+        other = logging.getLogger("another.plugin")
+        with HostLog({}, stream=stream):
+            other.info("before")
+            for _ in range(2):
+                logging.disable(logging.CRITICAL)
+                other.info("heard")
+        told, *heard = [line["event"] for line in self.lines(stream)][1:]
+        assert told.startswith("logging.disable() is ignored")
+        assert heard == ["heard", "heard"]
+        logging.disable(logging.INFO)
+        try:
+            assert not other.isEnabledFor(logging.INFO)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    def test_one_that_raises_the_roots_level_does_not_silence_the_host(self) -> None:
+        stream = io.StringIO()
+        with HostLog({}, stream=stream):
+            logging.getLogger().setLevel(logging.CRITICAL)
+            logging.getLogger("connector_core.calls").info("heard")
+            logging.getLogger("another.plugin").info("not heard")
+        assert [line["event"] for line in self.lines(stream)] == ["heard"]
+
+    def test_one_that_closes_the_stream_does_not_silence_the_host(self) -> None:
+        reads, writes = os.pipe()
+        with os.fdopen(reads, "rb") as reader:
+            stream = os.fdopen(writes, "w")
+            with HostLog({}, stream=stream):
+                stream.close()
+                logging.getLogger("x").info("heard")
+            assert [json.loads(line)["event"] for line in reader] == ["heard"]
 
     @pytest.mark.parametrize(
         "configure",

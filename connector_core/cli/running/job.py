@@ -2,17 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-import msgpack
+import msgspec
 
 from connector_core.errors import SettingsError
 from connector_core.task import TaskCategory
-
-_pack: Callable[[Any], bytes] = msgpack.dumps
-_unpack: Callable[[bytes], Any] = msgpack.loads
 
 _FORM = 1
 
@@ -43,7 +39,7 @@ class Job:
             self.output_prefix,
             self.endpoint,
         )
-        return base64.urlsafe_b64encode(_pack(fields)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields)).rstrip(b"=").decode()
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -55,8 +51,8 @@ class Job:
         text = text.strip()
         try:
             packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            form, name, version, resource_meta, output_prefix, endpoint = _unpack(packed)
-        except (binascii.Error, ValueError, TypeError, msgpack.UnpackException):
+            form, name, version, resource_meta, output_prefix, endpoint = msgspec.msgpack.decode(packed)
+        except (binascii.Error, ValueError, TypeError, RecursionError):
             raise _no_handle() from None
         kinds = (type(name), type(version), type(resource_meta), type(output_prefix), type(endpoint))
         if form != _FORM or kinds != (str, int, bytes, str, str):
