@@ -1,6 +1,7 @@
 """Binary literals are packed byte for byte as the msgpack library does, which flytekit packs and reads with."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -18,11 +19,14 @@ SCALARS = (
 DATA = st.recursive(SCALARS, lambda items: st.lists(items) | st.dictionaries(KEYS, items), max_leaves=20)
 
 
+packed: Callable[[Any], bytes] = msgpack.packb
+
+
 @given(DATA)
 def test_data_is_packed_as_msgpack_packs_it_and_read_as_it_was(data: Any) -> None:
     binary = Binary()
     fill_msgpack(binary, data)
-    assert binary.value == msgpack.packb(data)
+    assert binary.value == packed(data)
     assert read_msgpack(binary.value) == data
 
 
@@ -30,5 +34,5 @@ def test_data_is_packed_as_msgpack_packs_it_and_read_as_it_was(data: Any) -> Non
 def test_numbers_that_are_not_finite_are_packed_too(number: float) -> None:
     binary = Binary()
     fill_msgpack(binary, number)
-    assert binary.value == msgpack.packb(number)
+    assert binary.value == packed(number)
     assert repr(read_msgpack(binary.value)) == repr(number)
