@@ -74,22 +74,30 @@ class TallyKey(NamedTuple):
 class RequestTally:
     """What became of the requests of one operation on one task type of one connector."""
 
-    __slots__ = ("failed", "in_flight", "latency", "succeeded")
+    __slots__ = ("callers", "failed", "in_flight", "latency", "succeeded")
 
     def __init__(self, latency_bounds: Sequence[float]) -> None:
         self.in_flight = 0
         self.succeeded = 0
         self.failed: dict[str, int] = {}
+        self.callers = 0
         self.latency = Distribution(latency_bounds)
 
-    def ended(self, code: str, seconds: float) -> None:
-        """Count the end of a request: the name of its gRPC status code, and how long it took."""
+    def ended(self, code: str, seconds: float, is_callers_doing: bool = False) -> None:
+        """Count the end of a request.
+
+        Args:
+            code: the name of its gRPC status code.
+            seconds: how long it took.
+            is_callers_doing: whether it failed by its caller's doing.
+        """
         self.in_flight -= 1
         self.latency.observe(seconds)
         if code == "OK":
             self.succeeded += 1
         else:
             self.failed[code] = self.failed.get(code, 0) + 1
+            self.callers += is_callers_doing
 
     def __iadd__(self, other: RequestTally) -> RequestTally:
         """Count what another one has."""
@@ -97,6 +105,7 @@ class RequestTally:
         self.succeeded += other.succeeded
         for code, count in dict(other.failed).items():
             self.failed[code] = self.failed.get(code, 0) + count
+        self.callers += other.callers
         self.latency += other.latency
         return self
 
@@ -143,18 +152,24 @@ class Tallies:
         failure = self._counter(
             "requests_failure", "Requests that ended with another status, cut ones included.", (*on_task, "error_code")
         )
+        callers = self._counter(
+            "requests_callers_failure",
+            "Those of them that failed by their caller's doing: a bad request, or a call that was given up.",
+            on_task,
+        )
         latency = self._histogram("request_latency_seconds", "Time from a request's arrival to its answer.", on_task)
         in_flight = GaugeMetricFamily(f"{self._prefix}requests_in_flight", "Requests being worked on.", labels=on_task)
         for labels, tally in self._by_labels().items():
             success.add_metric(labels, tally.succeeded)
             for code, count in tally.failed.items():
                 failure.add_metric((*labels, code), count)
+            callers.add_metric(labels, tally.callers)
             tally.latency.add_to(latency, labels, self._latency_shown)
             in_flight.add_metric(labels, tally.in_flight)
         sizes = self._histogram("input_literal_bytes", "Size of the inputs of create and do.", ("task_type",))
         for task_type, distribution in dict(self._sizes).items():
             distribution.add_to(sizes, (task_type,), self._size_bounds)
-        yield from (success, failure, latency, in_flight, sizes)
+        yield from (success, failure, callers, latency, in_flight, sizes)
 
     def describe(self) -> Iterator[Metric]:
         """Give the names, for those who ask a registry for some of them."""

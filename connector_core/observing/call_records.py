@@ -1,4 +1,4 @@
-"""What is known of an RPC, while it runs and once it has ended, and who is told."""
+"""Records of RPCs: what one is about while it runs, and what became of it."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -8,7 +8,7 @@ from connector_core.registry import PluginIdentity
 
 
 class CallRecord(NamedTuple):
-    """One RPC that has ended; it holds nothing of what went in or came out.
+    """One RPC that has ended; it holds nothing of what went in or came out but the message of a failure.
 
     Attributes:
         at: when it ended, in seconds since the epoch.
@@ -17,11 +17,13 @@ class CallRecord(NamedTuple):
         task_type: as registered, `UNKNOWN_TASK_TYPE` for any other, `NO_TASK_TYPE` for the metadata service.
         plugin: of the connector that it was about, if one was found.
         connector: that connector's name.
-        execution: the attempt of a task that it was about, as far as the request says: `project/domain/execution/node/attempt`
-            of `create` and `do`, the output prefix of `get`.
+        execution: the attempt of a task that it was about, by one name in all calls about a job: that of its create,
+            `project/domain/execution/node/attempt`; the output prefix, where this host has not seen the create.
         code: the name of the gRPC status code that it ended with, or that its answer stands for.
         reference: what finds the failure's line in the log; empty where nothing failed.
         is_failed_job: whether the wire says OK, with a job that GetTask calls FAILED.
+        is_callers_doing: whether it failed by its caller's doing: a bad request, or a call that was given up.
+        message: the failure's, as its caller gets it; it may quote what a plugin wrote.
     """
 
     at: float
@@ -34,9 +36,11 @@ class CallRecord(NamedTuple):
     code: str
     reference: str
     is_failed_job: bool
+    is_callers_doing: bool = False
+    message: str = ""
 
     def fields(self) -> dict[str, str]:
-        """Return what there is to say of it by name, as the log and traces have it."""
+        """Return the fields that the log and traces have of it, by name."""
         about = {
             "plugin": self.plugin.name if self.plugin else "",
             "connector": self.connector,
@@ -50,7 +54,7 @@ class CallRecord(NamedTuple):
 
 
 CallListener = Callable[[CallRecord], None]
-"""Is told of each RPC as it ends, on the serving loop: it must be quick, and not raise."""
+"""A function that is called with each RPC as it ends, on the serving loop: it must be quick, and not raise."""
 
 
 class Subject(NamedTuple):

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import msgspec
@@ -40,7 +40,8 @@ class Window(msgspec.Struct, frozen=True):
 
     Attributes:
         calls: how many ended in each slot.
-        failed: how many of these ended otherwise than OK.
+        failed: how many of these failed, but for those in `callers`.
+        callers: how many failed by their caller's doing.
         p50s: the median of the seconds they took, `None` for a slot without calls.
         p99s: the 99th percentile of these, the same.
         p50: the median of the whole window.
@@ -49,6 +50,7 @@ class Window(msgspec.Struct, frozen=True):
 
     calls: Sequence[int]
     failed: Sequence[int]
+    callers: Sequence[int]
     p50s: Sequence[float | None]
     p99s: Sequence[float | None]
     p50: float | None
@@ -61,8 +63,13 @@ class Window(msgspec.Struct, frozen=True):
 
     @property
     def total_failed(self) -> int:
-        """All calls that failed."""
+        """All calls that failed, but for those that did by their caller's doing."""
         return sum(self.failed)
+
+    @property
+    def total_callers(self) -> int:
+        """All calls that failed by their caller's doing."""
+        return sum(self.callers)
 
     @property
     def per_second(self) -> float:
@@ -76,6 +83,7 @@ class _Slot(msgspec.Struct):
     number: int = -1
     calls: int = 0
     failed: int = 0
+    callers: int = 0
     durations: Counter[float] = msgspec.field(default_factory=Counter)
     """How many took about so many seconds."""
 
@@ -86,13 +94,14 @@ class SlottedCounts:
     def __init__(self) -> None:
         self._slots = [_Slot() for _ in range(SLOTS)]
 
-    def add(self, at: float, calls: int, failed: int, durations: Mapping[float, int]) -> None:
+    def add(self, at: float, calls: int, failed: int, callers: int, durations: Mapping[float, int]) -> None:
         """Count calls.
 
         Args:
             at: when they ended, in seconds since the epoch.
             calls: how many.
-            failed: how many of these failed.
+            failed: how many of these failed, but for the next.
+            callers: how many failed by their caller's doing.
             durations: how many of these took about so many seconds.
         """
         number = int(at // SLOT_SECONDS)
@@ -104,6 +113,7 @@ class SlottedCounts:
             return
         slot.calls += calls
         slot.failed += failed
+        slot.callers += callers
         slot.durations.update(durations)
 
     def slot(self, number: int) -> _Slot:
@@ -124,6 +134,7 @@ def window_of(counts: Collection[SlottedCounts], now: float) -> Window:
     return Window(
         calls=[slot.calls for slot in slots],
         failed=[slot.failed for slot in slots],
+        callers=[slot.callers for slot in slots],
         p50s=[_percentile(slot.durations, 0.5) for slot in slots],
         p99s=[_percentile(slot.durations, 0.99) for slot in slots],
         p50=_percentile(whole.durations, 0.5),
@@ -137,6 +148,7 @@ def _together(slots: Collection[_Slot]) -> _Slot:
         if slot.calls:
             total.calls += slot.calls
             total.failed += slot.failed
+            total.callers += slot.callers
             total.durations.update(slot.durations)
     return total
 
@@ -157,10 +169,11 @@ class _Seen:
 
     succeeded: int
     failed: int
+    callers: int
     counts: Sequence[int]
 
 
-_NOTHING = _Seen(0, 0, ())
+_NOTHING = _Seen(0, 0, 0, ())
 
 
 class Observer:
@@ -226,15 +239,18 @@ class Observer:
 
     def _take_in(self, key: TallyKey, tally: RequestTally, now: float) -> None:
         before = self._seen.get(key, _NOTHING)
-        now_succeeded, now_failed = tally.succeeded, sum(dict(tally.failed).values())
-        succeeded, failed = now_succeeded - before.succeeded, now_failed - before.failed
+        seen = _Seen(tally.succeeded, sum(dict(tally.failed).values()), tally.callers, tally.latency.counts)
+        succeeded, failed = seen.succeeded - before.succeeded, seen.failed - before.failed
         if not succeeded + failed:
             # As of most connectors in most seconds.
             return
-        seen = self._seen[key] = _Seen(now_succeeded, now_failed, list(tally.latency.counts))
+        seen = self._seen[key] = replace(seen, counts=list(seen.counts))
+        callers = min(failed, max(0, seen.callers - before.callers))
         if key.task_type != NO_TASK_TYPE:
             durations = {} if key.operation == get_logs_operation else _durations(tally.latency, seen, before)
-            self.by_connector[key.plugin, key.connector].add(now, succeeded + failed, failed, durations)
+            self.by_connector[key.plugin, key.connector].add(
+                now, succeeded + failed, failed - callers, callers, durations
+            )
         elif succeeded and key.operation in _LISTS:
             self.listed_at = now
 

@@ -1,4 +1,4 @@
-"""The calls that ended last: bounded, and such that frequent ones do not push out those that somebody looks for."""
+"""The calls that ended last, bounded such that frequent ones do not push out those that somebody looks for."""
 
 import heapq
 from collections import defaultdict
@@ -31,6 +31,8 @@ TASK_OPERATIONS = (
 ANY = ""
 OK = "ok"
 FAILED = "failed"
+CALLERS = "callers"
+"""Those of the failed ones that failed by their caller's doing."""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ class Filter(msgspec.Struct, frozen=True):
     Attributes:
         text: found, in any case, in task type, connector, plugin, execution, status or reference; all words of it.
         operation: one of `TASK_OPERATIONS`, or any.
-        status: `OK`, `FAILED`, the name of a status code, or any.
+        status: `OK`, `FAILED`, `CALLERS`, the name of a status code, or any.
     """
 
     text: str = ""
@@ -55,9 +57,7 @@ class Filter(msgspec.Struct, frozen=True):
         """Say whether it is one of them."""
         if self.operation and call.operation != self.operation:
             return False
-        if self.status and self.status not in {call.code, FAILED if call.code != "OK" else OK}:
-            return False
-        return self._has_text(call)
+        return (not self.status or self.status in _statuses(call)) and self._has_text(call)
 
     def _has_text(self, call: CallRecord) -> bool:
         if not self.text:
@@ -66,6 +66,12 @@ class Filter(msgspec.Struct, frozen=True):
         parts = (call.operation, call.task_type, call.connector, plugin, call.execution, call.code, call.reference)
         where = "\n".join(parts).casefold()
         return all(word in where for word in self.text.casefold().split())
+
+
+def _statuses(call: CallRecord) -> set[str]:
+    if call.code == "OK":
+        return {OK, call.code}
+    return {FAILED, CALLERS, call.code} if call.is_callers_doing else {FAILED, call.code}
 
 
 class KeptCall(NamedTuple):
@@ -83,7 +89,9 @@ class KeptCall(NamedTuple):
 
 
 class RecentCalls:
-    """Keeps the last calls of each operation, those that failed apart: a thousand polls leave one failed create in sight.
+    """The last calls of each operation, those that failed apart: a thousand polls leave one failed create in sight.
+
+    So are those that failed by their caller's doing, who may repeat a mistake many times.
 
     Polls of one job that go well are kept as one. What the metadata service answers well is not kept: the engine asks it
     every few seconds.
@@ -97,7 +105,7 @@ class RecentCalls:
     def __init__(self, each: int) -> None:
         self._each = each
         self._numbers = count()
-        self._kept: defaultdict[tuple[str, bool], dict[object, KeptCall]] = defaultdict(dict)
+        self._kept: defaultdict[tuple[str, bool, bool], dict[object, KeptCall]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.copy().values()))
@@ -107,7 +115,7 @@ class RecentCalls:
         is_failed = call.code != "OK"
         if call.task_type == NO_TASK_TYPE and not is_failed:
             return
-        kept = self._kept[call.operation, is_failed]
+        kept = self._kept[call.operation, is_failed, call.is_callers_doing]
         number, times = next(self._numbers), 1
         key: object = number
         if call.operation == get_operation and not is_failed and call.execution:

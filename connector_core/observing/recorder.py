@@ -1,6 +1,8 @@
 """The recorder of calls: counts each, writes its line in the log and passes its record to listeners."""
 
 import logging
+from collections import OrderedDict
+from dataclasses import dataclass
 from time import perf_counter, time
 from typing import NamedTuple
 
@@ -14,6 +16,14 @@ _log = logging.getLogger("connector_core.calls")
 
 _CHANGES = frozenset({create_operation, delete_operation, do_operation})
 """Operations whose success is worth a line by default; polls come by the thousand."""
+
+
+_MOST_JOBS = 5_000
+"""Jobs whose names are kept, those that were called last; some 2 MB."""
+
+_REFUSALS_LOGGED = 10
+_REFUSALS_SECONDS = 60.0
+"""So many calls of one kind that fail by their caller's doing have lines at info within so many seconds, others at debug."""
 
 
 class CallKind(NamedTuple):
@@ -31,6 +41,9 @@ class Recorder:
         self.listeners = listeners
         self._kinds: dict[tuple[RegisteredConnector, str, str], CallKind] = {}
         self._unknown: dict[str, RequestTally] = {}
+        self._job_names: OrderedDict[int, tuple[str, str]] = OrderedDict()
+        """By task type and resource meta: the job's name, and the output prefix that its polls bring."""
+        self._refusals: dict[tuple[str, str], _Refusals] = {}
 
     def kind(self, connector: RegisteredConnector, task_type: str, operation: str) -> CallKind:
         """Return what calls share that are about this; only names that are registered become metric labels."""
@@ -48,6 +61,56 @@ class Recorder:
             found = self._unknown[operation] = self.metrics.requests.of(TallyKey(task_type, operation))
         return found
 
+    def name_job(self, task_type: str, resource_meta: bytes, execution: str, output_prefix: str) -> None:
+        """Let calls about a job that was created be told by its create's execution, which polls and deletes do not bring."""
+        self._keep_name(hash((task_type, resource_meta)), execution, output_prefix)
+
+    def job_name(self, task_type: str, resource_meta: bytes, output_prefix: str) -> str:
+        """Return the one name of the job that a call is about; the output prefix, where this host has not seen its create.
+
+        Several jobs may have one resource meta: a prefix tells them apart.
+        """
+        key = hash((task_type, resource_meta))
+        known = self._job_names.get(key)
+        if known is None:
+            if output_prefix:
+                self._keep_name(key, output_prefix, output_prefix)
+            return output_prefix
+        self._job_names.move_to_end(key)
+        name, its_prefix = known
+        return name if not output_prefix or output_prefix == its_prefix else output_prefix
+
+    def _keep_name(self, key: int, name: str, output_prefix: str) -> None:
+        self._job_names[key] = name, output_prefix
+        self._job_names.move_to_end(key)
+        if len(self._job_names) > _MOST_JOBS:
+            self._job_names.popitem(last=False)
+
+    def refused(self, operation: str, task_type: str, now: float) -> tuple[int, int]:
+        """Return the level of the line about a call that failed by its caller's doing, and how many had none since the last.
+
+        Callers repeat their mistakes, many times a second where a program makes them; the log keeps its room for others.
+        """
+        key = (operation, task_type)
+        if (refusals := self._refusals.get(key)) is None or now - refusals.since > _REFUSALS_SECONDS:
+            left_out = 0 if refusals is None else refusals.left_out
+            self._refusals[key] = _Refusals(now)
+            return logging.INFO, left_out
+        refusals.logged += 1
+        if refusals.logged <= _REFUSALS_LOGGED:
+            return logging.INFO, 0
+        refusals.left_out += 1
+        return logging.DEBUG, 0
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """Calls of one kind that failed by their caller's doing, since a moment."""
+
+    since: float
+    logged: int = 1
+    left_out: int = 0
+
 
 class CallRecording:
     """One RPC as it is recorded, from its arrival to its end."""
@@ -64,7 +127,7 @@ class CallRecording:
         tally.in_flight += 1
 
     def find(
-        self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = ""
+        self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = "", resource_meta: bytes = b""
     ) -> RegisteredConnector:
         """Look up the connector that this request is about.
 
@@ -73,12 +136,15 @@ class CallRecording:
             task_type: which task type.
             version: of that.
             execution: which attempt of a task it is about, as far as the request says.
+            resource_meta: the job's, where the request has one; its name replaces the execution.
 
         Raises:
             NotRegisteredError: nothing serves it.
         """
         self._execution = execution
         connector = registry.lookup(task_type, version)
+        if resource_meta:
+            self._execution = execution = self._recorder.job_name(task_type, resource_meta, execution)
         about, tally = self._recorder.kind(connector, task_type, self._operation)
         self._tally.in_flight -= 1
         tally.in_flight += 1
@@ -87,6 +153,12 @@ class CallRecording:
         self._connector = connector
         REQUEST.set((about, execution))
         return connector
+
+    def created(self, resource_meta: bytes, output_prefix: str) -> None:
+        """Give the job that was created this request's execution as its name, for the calls to come."""
+        self._execution = execution = self._execution or output_prefix
+        if execution:
+            self._recorder.name_job(self._task_type, resource_meta, execution, output_prefix)
 
     def count_input(self, size: int) -> None:
         """Count the bytes of a task's inputs."""
@@ -110,36 +182,40 @@ class CallRecording:
             details: the status' own text.
             is_failed_job: whether the wire says OK, with a job that GetTask calls FAILED.
         """
-        seconds = perf_counter() - self._began
-        self._tally.ended(code, seconds)
-        level = self._level(code, error)
+        now = perf_counter()
+        seconds = now - self._began
+        is_callers_doing, left_out = False, 0
+        if code == "OK":
+            level = logging.INFO if self._operation in _CHANGES else logging.DEBUG
+        elif is_callers_doing := _is_callers_doing(code, error):
+            level, left_out = self._recorder.refused(self._operation, self._task_type, now)
+        else:
+            level = logging.WARNING
+        self._tally.ended(code, seconds, is_callers_doing)
         is_logged = _log.isEnabledFor(level)
         listeners = self._recorder.listeners
         if is_logged or listeners:
-            record = self._record(code, reference, seconds, is_failed_job)
+            connector = self._connector
+            plugin, name = (None, "") if connector is None else (connector.plugin, connector.name)
+            about = self._operation, self._task_type, plugin, name, self._execution, code, reference
+            record = CallRecord(time(), seconds, *about, is_failed_job, is_callers_doing, details)
             if is_logged:
-                _write_line(level, record, error, details)
+                _write_line(level, record, error, left_out)
             for listener in listeners:
                 listener(record)
 
-    def _level(self, code: str, error: Exception | None) -> int:
-        if code == "OK":
-            return logging.INFO if self._operation in _CHANGES else logging.DEBUG
-        is_callers_doing = error.fault is Fault.CALLER if isinstance(error, ConnectorError) else code == "CANCELLED"
-        return logging.INFO if is_callers_doing else logging.WARNING
 
-    def _record(self, code: str, reference: str, seconds: float, is_failed_job: bool) -> CallRecord:
-        connector = self._connector
-        plugin, name = (None, "") if connector is None else (connector.plugin, connector.name)
-        about = self._operation, self._task_type, plugin, name, self._execution, code, reference
-        return CallRecord(time(), seconds, *about, is_failed_job)
+def _is_callers_doing(code: str, error: Exception | None) -> bool:
+    return error.fault is Fault.CALLER if isinstance(error, ConnectorError) else code == "CANCELLED"
 
 
-def _write_line(level: int, record: CallRecord, error: Exception | None, details: str) -> None:
+def _write_line(level: int, record: CallRecord, error: Exception | None, left_out: int) -> None:
     """Write a call's line, with fields for programs, and a traceback where it tells more than the line."""
     outcome = record.code + (" (as a FAILED job)" if record.is_failed_job else "")
     if error is not None:
-        outcome += f" [{record.reference}]: {details}"
+        outcome += f" [{record.reference}]: {record.message}"
+    if left_out:
+        outcome += f" ({left_out:,} like it had no line of their own: see them with `connector_core.calls=debug`)"
     _log.log(
         level,
         "%s of %s %s %s",
@@ -147,13 +223,15 @@ def _write_line(level: int, record: CallRecord, error: Exception | None, details
         record.task_type or "the metadata",
         "was cut short:" if error is None and record.code != "OK" else "answered",
         outcome,
-        exc_info=_worth_a_traceback(error),
+        exc_info=_worth_a_traceback(record, error),
         extra={**record.fields(), "milliseconds": round(record.seconds * 1000, 3)},
     )
 
 
-def _worth_a_traceback(error: Exception | None) -> BaseException | None:
+def _worth_a_traceback(record: CallRecord, error: Exception | None) -> BaseException | None:
     """Return the error whose traceback tells more than the line: where the plugin failed in its code, or the host in its."""
+    if record.is_callers_doing and not _log.isEnabledFor(logging.DEBUG):
+        return None
     if isinstance(error, PluginCallError):
         return error.__cause__
     return error if error is None or not isinstance(error, ConnectorError) or error.__cause__ is not None else None

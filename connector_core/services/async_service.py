@@ -52,6 +52,7 @@ class AsyncConnectorService:
         attempt = Attempt.of(execution, message.output_prefix)
         arguments = create_arguments(message, inputs, connection, key_of(attempt))
         created = await self._jobs.create(connector, arguments, attempt, request.timeout)
+        request.created(created.resource_meta, message.output_prefix)
         if created.failure is not None:
             request.answered_failure(created.failure)
         return self._dialect.write_created(created.resource_meta)
@@ -61,7 +62,7 @@ class AsyncConnectorService:
         """Return a job's state."""
         message, connection = self._dialect.read_get(raw)
         execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
-        connector = request.find(self._registry, *category_of(message), execution)
+        connector = request.find(self._registry, *category_of(message), execution, message.resource_meta)
         arguments = get_arguments(message, connection)
         resource = await self._jobs.get(connector, message.resource_meta, arguments, request.timeout)
         return self._dialect.write_resource(resource)
@@ -70,7 +71,7 @@ class AsyncConnectorService:
     async def DeleteTask(self, raw: bytes, request: Request) -> bytes:
         """Cancel a job."""
         message, connection = self._dialect.read_delete(raw)
-        connector = request.find(self._registry, *category_of(message))
+        connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
         await self._jobs.delete(connector, message.resource_meta, {"connection": connection}, request.timeout)
         return self._dialect.write_deleted()
 
@@ -78,7 +79,7 @@ class AsyncConnectorService:
     async def GetTaskMetrics(self, raw: bytes, request: Request) -> bytes:
         """Return a job's CPU, memory and the like."""
         message = self._dialect.read_metrics(raw)
-        connector = request.find(self._registry, *category_of(message))
+        connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
         arguments = metrics_arguments(message)
         results = await self._jobs.get_metrics(connector, message.resource_meta, arguments, request.timeout)
         return self._dialect.write_metrics(results)
@@ -87,7 +88,7 @@ class AsyncConnectorService:
     async def GetTaskLogs(self, raw: bytes, request: Request) -> AsyncIterator[bytes]:
         """Stream a job's log lines, each page's token before its lines."""
         message = self._dialect.read_logs(raw)
-        connector = request.find(self._registry, *category_of(message))
+        connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
         arguments = logs_arguments(message)
         async for pages in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
             for page in pages:

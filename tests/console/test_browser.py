@@ -39,6 +39,12 @@ FAILED = PluginLoadResult(
     skipped=(SkippedPlugin(PluginIdentity("big", "connector-plugin-big", "1"), "blocked by --block-plugin"),),
 )
 Scheme = Literal["light", "dark"]
+CUT_OFF = """
+[...document.querySelectorAll("body *:not(svg *, .visually-hidden, thead, thead *)")]
+  .filter(one => one.tagName === "TD" || getComputedStyle(one).overflowX !== "visible")
+  .filter(one => one.scrollWidth > one.clientWidth + 1)
+  .map(one => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 60)}`)
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="browser")
@@ -227,6 +233,17 @@ async def test_nothing_is_wider_than_the_screen(browser: Browser) -> None:
                 "Math.max(...[...document.querySelectorAll('tbody tr')].map(row => row.getBoundingClientRect().right))"
             )
             assert await page.evaluate(widest) <= width
+
+
+@pytest.mark.parametrize("width", [320, 390])
+async def test_nothing_is_cut_off_on_a_phone(browser: Browser, width: int) -> None:
+    async with a_host() as host:
+        await some_calls(host)
+        async with opened(browser, host.server, viewport={"width": width, "height": 844}) as page:
+            await expect(page.locator("#calls-list")).to_contain_text(LONG)
+            await expect(page.locator("#calls-list")).to_contain_text("away")
+            await page.evaluate("document.querySelector('.bad .word').textContent = 'FAILED_PRECONDITION'")
+            assert await page.evaluate(CUT_OFF) == []
 
 
 async def test_a_table_is_a_table_for_screen_readers_on_a_phone_too(browser: Browser) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,8 +14,10 @@ from typing import Any
 
 import grpc
 import pytest
+from flyteidl.admin import agent_pb2
+from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from connector_core.errors import BackendUnavailableError, PermissionDeniedError
+from connector_core.errors import BackendUnavailableError, InvalidInputError, PermissionDeniedError
 from connector_core.http.console import console
 from connector_core.http.console.page import HERE
 from connector_core.observing.observer import Observer
@@ -28,6 +31,7 @@ from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, eventually
 from tests.support.environments import try_to_run
 from tests.support.hosts import host_process
 from tests.support.json_gateway import Answer, ask
+from tests.support.rpc import collected
 
 HOSTILE = "<script>alert('x')</script>\"' onload=alert(1) x=\""
 
@@ -142,6 +146,21 @@ async def test_the_page_shows_connectors_and_the_calls_that_were_made() -> None:
     assert "OK get etl s3://a/n0/0" in text
 
 
+async def test_all_calls_about_one_job_call_it_by_one_name() -> None:
+    request = agent_pb2.CreateTaskRequest(template=TaskTemplate(type="etl"), output_prefix="s3://a/n0/0")
+    execution = request.task_execution_metadata.task_execution_id.node_execution_id
+    execution.node_id, execution.execution_id.name = "n0", "nightly"
+    async with running_server(Jobs("etl", get_logs=lambda: ["line"])) as server:
+        meta = (await server.async_stub.CreateTask(request)).resource_meta
+        await server.get("etl", meta, output_prefix="s3://a/n0/0")
+        await collected(server.get_logs("etl", meta))
+        await server.delete("etl", meta)
+        text = await shown(server)
+    for operation in ("create", "get", "get_logs", "delete"):
+        assert re.search(rf"OK {operation} etl \S*nightly/n0/0", text), operation
+    assert "s3://a/n0/0" not in text
+
+
 async def test_a_failed_call_is_shown_by_its_status_and_the_reference_of_its_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -154,7 +173,33 @@ async def test_a_failed_call_is_shown_by_its_status_and_the_reference_of_its_lin
         text = await shown(server, "/?status=failed")
     (reference,) = [vars(record)["reference"] for record in caplog.records if "reference" in vars(record)]
     assert f"UNAVAILABLE log: {reference} create job" in text
-    assert "secret self" not in text
+    assert "create(): the warehouse is away, said its secret self" in text
+
+
+async def test_a_failed_call_shows_its_message_without_secrets() -> None:
+    def create() -> JobMeta:
+        raise BackendUnavailableError("no login at https://me:h1dden@warehouse\nwith Bearer h1ddent0ken")
+
+    async with running_server(Jobs(create=create)) as server:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await server.create("job")
+        text = await shown(server)
+    assert "no login at https://" in text
+    assert "h1dden" not in text
+
+
+async def test_callers_mistakes_need_nobodys_attention_and_are_counted_apart() -> None:
+    def create() -> JobMeta:
+        raise InvalidInputError("month is 13")
+
+    async with running_server(Jobs("etl", create=create)) as server:
+        for _ in range(5):
+            await server.create("etl")
+        text = await shown(server, "/?status=callers")
+    assert "Nothing needs attention" in text
+    assert "0 % 5 by callers" in text
+    assert "INVALID_ARGUMENT as a FAILED job" in text
+    assert "month is 13" in text
 
 
 async def test_a_create_that_is_answered_as_a_failed_job_is_shown_as_failed() -> None:

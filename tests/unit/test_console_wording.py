@@ -16,9 +16,9 @@ SCRUB = Scrubber(lambda: ["handed out"]).scrub
         (0.00012, "0.1 ms"),
         (0.0094, "9.4 ms"),
         (0.25, "250 ms"),
-        (1.234, "1.23 s"),
-        (59.94, "59.9 s"),
-        (90, "1 min 30 s"),
+        (1.234, "1,234 ms"),
+        (59.94, "59,940 ms"),
+        (3600, "1 h 0 min"),
     ],
 )
 def test_durations(seconds: float | None, shown: str) -> None:
@@ -36,14 +36,14 @@ def test_long_times(seconds: float, shown: str) -> None:
 @pytest.mark.parametrize(
     ("per_second", "shown"),
     [
-        (0, ("0", "/s")),
+        (0, ("0", "/min")),
         (1 / 300, ("0.2", "/min")),
         (0.5, ("30", "/min")),
-        (2.25, ("2.2", "/s")),
-        (1234, ("1,234", "/s")),
+        (2.25, ("135", "/min")),
+        (1234, ("74,040", "/min")),
     ],
 )
-def test_rates_below_one_a_second_are_by_the_minute(per_second: float, shown: tuple[str, str]) -> None:
+def test_all_rates_have_one_unit(per_second: float, shown: tuple[str, str]) -> None:
     assert wording.rate(per_second) == shown
 
 

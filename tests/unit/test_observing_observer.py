@@ -30,12 +30,19 @@ class Watched:
         self.observer = Observer(self.metrics, asyncio.Event())
         self._clock = monkeypatch
 
-    def calls(self, *seconds: float, code: str = "OK", at: float = NOW, of: TallyKey | None = None) -> None:
+    def calls(
+        self,
+        *seconds: float,
+        code: str = "OK",
+        at: float = NOW,
+        of: TallyKey | None = None,
+        is_callers_doing: bool = False,
+    ) -> None:
         """Have calls end that took so long."""
         tally = self.metrics.requests.of(of or TallyKey("job", "create", "acme", "Jobs"))
         for one in seconds or (0.01,):
             tally.in_flight += 1
-            tally.ended(code, one)
+            tally.ended(code, one, is_callers_doing)
         self._clock.setattr("time.time", lambda: at)
         self.observer.look()
 
@@ -57,6 +64,14 @@ def test_calls_and_failures_stand_in_the_slot_in_which_they_ended(watched: Watch
     assert (window.calls[-3], window.failed[-3]) == (1, 0)
     assert (window.total, window.total_failed) == (3, 1)
     assert window.per_second == 3 / WINDOW_SECONDS
+
+
+def test_failures_by_the_callers_doing_are_counted_apart(watched: Watched) -> None:
+    watched.calls(code="INVALID_ARGUMENT", is_callers_doing=True)
+    watched.calls(code="INTERNAL")
+    watched.calls(0.01, 0.01, code="CANCELLED", is_callers_doing=True)
+    window = watched.until()
+    assert (window.total, window.total_failed, window.total_callers) == (4, 1, 3)
 
 
 def test_calls_are_counted_once_however_often_one_looks(watched: Watched) -> None:
@@ -146,10 +161,10 @@ def test_no_call_is_no_duration() -> None:
 
 def counted(*calls: tuple[float, int], durations: Sequence[float] = ()) -> Window:
     """Return a window with calls, of which so many failed, so many seconds ago."""
-    figures = SlottedCounts()
+    counts = SlottedCounts()
     for ago, failed in reversed(calls):
-        figures.add(NOW - ago, 1, failed, dict.fromkeys(durations, 1))
-    return figures.until(NOW)
+        counts.add(NOW - ago, 1, failed, 0, dict.fromkeys(durations, 1))
+    return counts.until(NOW)
 
 
 def test_a_graph_says_in_words_what_it_draws() -> None:

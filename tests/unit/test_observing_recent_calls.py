@@ -3,7 +3,7 @@
 import pytest
 
 from connector_core.observing.call_records import CallRecord
-from connector_core.observing.recent_calls import FAILED, OK, Filter, RecentCalls
+from connector_core.observing.recent_calls import CALLERS, FAILED, OK, Filter, RecentCalls
 from tests.support.calls import NOW, call
 
 
@@ -34,6 +34,14 @@ def test_frequent_calls_push_out_neither_other_operations_nor_failures() -> None
     recent = kept(5, *rare, *polls)
     assert set(rare) <= set(shown(recent))
     assert len(recent) == len(rare) + 5
+
+
+def test_callers_that_repeat_a_mistake_push_out_no_other_failure() -> None:
+    failure = call(code="INTERNAL")
+    mistakes = [call(at=NOW + number, code="INVALID_ARGUMENT", is_callers_doing=True) for number in range(1, 100)]
+    recent = kept(5, failure, *mistakes)
+    assert failure in shown(recent, Filter(status=FAILED))
+    assert shown(recent, Filter(status=CALLERS)) == mistakes[:-6:-1]
 
 
 def test_polls_of_one_job_that_go_well_are_one_entry_that_counts_them() -> None:

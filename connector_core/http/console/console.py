@@ -20,7 +20,7 @@ from connector_core.http.console.view import View, view_of
 from connector_core.http.face import ConsoleSource, HttpFace
 from connector_core.http.gateway.guard import names_of
 from connector_core.http.servicer_calls import CallFailed
-from connector_core.observing.recent_calls import ANY, FAILED, OK, TASK_OPERATIONS, Filter
+from connector_core.observing.recent_calls import ANY, CALLERS, FAILED, OK, TASK_OPERATIONS, Filter
 from connector_core.readiness import HostState
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Console:
         """Made for the first who looks, as what draws it takes memory: few hosts are looked at."""
         from connector_core.http.console.page import Page
 
-        return Page(_CODES)
+        return Page(_CODES, self._source.scrub)
 
     async def _show(self, request: Request) -> Response:
         if reason := reason_to_refuse_page(request.headers, self._names):
@@ -156,7 +156,7 @@ def _filter(query: QueryParams) -> Filter:
     return Filter(
         text=query.get("q", "")[:_LONGEST_TEXT],
         operation=operation if operation in TASK_OPERATIONS else ANY,
-        status=status if status in {OK, FAILED, *_CODES} else ANY,
+        status=status if status in {OK, FAILED, CALLERS, *_CODES} else ANY,
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import socket
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,19 @@ from connector_core.http.console import wording
 from connector_core.http.console.graphs import HEIGHT, WIDTH, failure_graph, latency_graph, rate_graph
 from connector_core.http.console.view import View
 from connector_core.metrics import core_version
-from connector_core.observing.recent_calls import FAILED, OK, TASK_OPERATIONS, Filter, KeptCall
+from connector_core.observing.recent_calls import CALLERS, FAILED, OK, TASK_OPERATIONS, Filter, KeptCall
 
 HERE = Path(__file__).parent
+_MESSAGES = 1000
 PARTS = ("status", "attention", "overview", "connectors", "plugins")
 
 
 class Page:
     """Draws the page, and its parts alone.
+
+    Args:
+        codes: the names of all status codes.
+        scrub: takes secrets out of messages.
 
     Attributes:
         script_hash: of the page's script, for the Content-Security-Policy.
@@ -29,8 +35,10 @@ class Page:
         build: tells pages of different hosts apart that cannot take each other's parts.
     """
 
-    def __init__(self, codes: Sequence[str]) -> None:
+    def __init__(self, codes: Sequence[str], scrub: wording.Scrub) -> None:
         self._environment = _environment()
+        # The same calls are drawn once a second, and looking for secrets takes longer than all else of a row.
+        self._message = lru_cache(_MESSAGES)(partial(wording.foreign, scrub=scrub))
         self._codes = [code for code in codes if code != "OK"]
         script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("console.js", "console.css"))
         self._assets = {"script": Markup(script), "style": Markup(style)}  # noqa: S704 - files of this package
@@ -43,7 +51,7 @@ class Page:
 
     def calls(self, calls: Sequence[KeptCall], found: int, kept: int, wanted: Filter) -> str:
         """Return the HTML of the recent calls."""
-        return self._draw("calls", calls=calls, found=found, kept=kept, wanted=wanted)
+        return self._draw("calls", calls=calls, found=found, kept=kept, wanted=wanted, message=self._message)
 
     def whole(self, view: View, parts: dict[str, str], wanted: Filter) -> str:
         """Return the whole page."""
@@ -56,7 +64,7 @@ class Page:
             build=self.build,
             codes=self._codes,
             operations=TASK_OPERATIONS,
-            statuses={OK: "OK", FAILED: "Failed"},
+            statuses={OK: "OK", FAILED: "Failed", CALLERS: "Caller's doing"},
             version=core_version(),
             machine=socket.gethostname(),
             **self._assets,

@@ -9,7 +9,7 @@ from connector_core.hostlog.redaction import HIDDEN
 from connector_core.registry import PluginIdentity
 
 NOTHING = "\N{EN DASH}"
-_MANY = 100
+_LONG = 600
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _LINES, _CHARACTERS = 3, 300
 _UNPRINTABLE = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]+")
@@ -23,13 +23,13 @@ Scrub = Callable[[str], str]
 
 
 def duration(seconds: float | None) -> str:
-    """Return how long something took, to about three digits."""
+    """Return how long a call took, in milliseconds, so that figures below each other compare; a very long one as a span."""
     if seconds is None:
         return NOTHING
-    if seconds < 1:
-        milliseconds = seconds * 1000
-        return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s" if seconds < _MINUTE else span(seconds)
+    milliseconds = seconds * 1000
+    if milliseconds < 10:
+        return f"{milliseconds:.1f} ms"
+    return f"{milliseconds:,.0f} ms" if seconds < _LONG else span(seconds)
 
 
 def span(seconds: float) -> str:
@@ -45,13 +45,9 @@ def span(seconds: float) -> str:
 
 
 def rate(per_second: float) -> tuple[str, str]:
-    """Return a rate as a number and its unit: by the minute, where it is less than one a second."""
-    if per_second == 0:
-        return "0", "/s"
-    if per_second < 1:
-        per_minute = per_second * _MINUTE
-        return (f"{per_minute:.1f}" if per_minute < 10 else f"{per_minute:.0f}"), "/min"
-    return (f"{per_second:.1f}" if per_second < _MANY else f"{per_second:,.0f}"), "/s"
+    """Return a rate as a number and its unit, which is one for all rates."""
+    per_minute = per_second * _MINUTE
+    return (f"{per_minute:.1f}" if 0 < per_minute < 10 else f"{per_minute:,.0f}"), "/min"
 
 
 def share(part: int, whole: int) -> str:
