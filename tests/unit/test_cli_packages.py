@@ -14,7 +14,6 @@ from connector_core.cli.packages import installed, undo
 from connector_core.cli.packages.check import Look, Seen, harm, look
 from connector_core.cli.packages.installed import Changes, Installed, installed_now
 from connector_core.cli.packages.installer import InstallError, Wanted, find_installer
-from connector_core.cli.packages.processes import run_apart
 from connector_core.cli.packages.progress import Progress
 from connector_core.cli.packages.undo import NotPutBackError, Undoable
 from connector_core.errors import SettingsError
@@ -89,13 +88,6 @@ def test_a_plugin_that_never_finishes_loading_is_not_waited_for(
     assert found.trouble == "the plugins do not finish loading within 1 s"
 
 
-def test_a_program_that_is_out_of_time_shows_where_it_hangs() -> None:
-    hangs = "import threading\ndef wait_for_ever(): threading.Event().wait()\nwait_for_ever()"
-    ended = run_apart([sys.executable, "-I", "-S", "-X", "faulthandler", "-c", hangs], 3, {})
-    assert ended.has_run_out_of_time
-    assert "in wait_for_ever" in ended.errors
-
-
 def test_a_plugin_that_prints_does_not_spoil_what_programs_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,11 +156,6 @@ def test_a_folder_that_belongs_to_the_system_is_explained(
         find_installer(QUIET).plan(Wanted(["tea"]))
     assert "uv ended with 2 and says:\n    error: externally managed" in str(raised.value)
     assert "Give the host an environment of its own: python3 -m venv" in str(raised.value)
-
-
-def test_the_two_streams_of_a_program_are_read_apart() -> None:
-    ended = run_apart(["sh", "-c", "echo answer; echo remark >&2; exit 3"], 60, {})
-    assert (ended.code, ended.output, ended.errors) == (3, "answer\n", "remark\n")
 
 
 # Putting back

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from connector_core.cli.packages.check import Look, command
-from connector_core.cli.packages.processes import Interrupted, interruptible
 from connector_core.cli.packages.progress import Progress
 from connector_core.cli.packages.undo import NotPutBackError, locked
+from connector_core.processes import Interrupted, interruptible
 
 RESTART = "A host that is running serves what it has loaded at its start: restart it."
 _LAST_LINES = 30

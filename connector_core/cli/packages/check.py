@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,9 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from connector_core.cli.packages.processes import run_apart
 from connector_core.cli.packages.progress import Progress
 from connector_core.errors import SettingsError
+from connector_core.processes import run_apart, told_end
 
 _SECONDS = 120.0
 _USAGE = 2
@@ -78,7 +77,7 @@ def look(progress: Progress, what: str, options: Sequence[str], *, timeout: floa
     try:
         described = json.loads(ended.output if ended.code == 0 else "")
     except ValueError:
-        return Look(trouble=f"loading the plugins ends the process with {_how(ended.code)}", output=ended.errors)
+        return Look(trouble=f"loading the plugins ends the process with {told_end(ended.code)}", output=ended.errors)
     plugins = [_seen(one) for one in described["plugins"]]
     return Look({(one.name, one.distribution): one for one in plugins}, tuple(described["conflicts"]))
 
@@ -120,12 +119,6 @@ def _loss(old: Seen, new: Seen | None) -> Iterator[str]:
 def _seen(one: dict[str, Any]) -> Seen:
     texts = {name: one.get(name) or "" for name in ("reason", "traceback", "note")}
     return Seen(one["name"], one["distribution"], one["version"], one["state"], tuple(one["connectors"]), **texts)
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return f"signal {signal.Signals(-code).name}"
 
 
 def command(*parts: str) -> str:

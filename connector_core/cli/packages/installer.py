@@ -15,9 +15,9 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
-from connector_core.cli.packages.processes import Ended, run
 from connector_core.cli.packages.progress import Progress
 from connector_core.errors import SetupError
+from connector_core.processes import Ended, run
 
 _QUIET = {"NO_COLOR": "1", "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 

@@ -20,7 +20,7 @@ from importlib_metadata import Distribution
 from packaging.utils import NormalizedName, canonicalize_name
 
 from connector_core.cli.packages.installed import Set, files_of, found, installed_now, own_folders, site_packages
-from connector_core.cli.packages.processes import undisturbed
+from connector_core.processes import undisturbed
 
 _BYTECODE = "__pycache__"
 

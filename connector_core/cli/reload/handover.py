@@ -1,12 +1,13 @@
 """What a host gets from the parent that starts it anew: the HTTP port's sockets, and a pipe that ends with the parent."""
 
-import asyncio
 import os
 import signal
 import socket
 from collections.abc import Sequence
 
 import msgspec
+
+from connector_core.processes import on_end_of_parent, without_inheritance
 
 _VARIABLE = "CONNECTOR_HOST_HANDOVER"
 """For our own child; no setting (those have two underscores)."""
@@ -29,18 +30,10 @@ class Handover(msgspec.Struct, frozen=True):
         if told is None:
             return cls()
         lifeline, *http = map(int, told.split())
-        for descriptor in (lifeline, *http):
-            os.set_inheritable(descriptor, False)
+        without_inheritance((lifeline, *http))
         return cls([socket.socket(fileno=one) for one in http], lifeline)
 
     def end_with_parent(self) -> None:
         """Ask this process to stop when the parent has gone without a word; called on the serving loop."""
-        if self.lifeline is None:
-            return
-        loop, lifeline = asyncio.get_running_loop(), self.lifeline
-
-        def parent_has_gone() -> None:
-            loop.remove_reader(lifeline)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        loop.add_reader(lifeline, parent_has_gone)
+        if self.lifeline is not None:
+            on_end_of_parent(self.lifeline, lambda: os.kill(os.getpid(), signal.SIGTERM))

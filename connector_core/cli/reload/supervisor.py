@@ -2,25 +2,24 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
+from typing import Any
 
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.reload.sources import Sources
 from connector_core.cli.reload.watcher import Watcher
 from connector_core.errors import SetupError
 from connector_core.ports import Address, Port
+from connector_core.processes import Child, Lifeline
 from connector_core.settings import Settings
 
-_PATIENCE = 0.5
-"""Seconds that calls under way have to finish before a new host starts: their author waits for it."""
-_SECONDS_TO_END = 10.0
+_STEPS = ((signal.SIGTERM, 0.5), (signal.SIGTERM, 10.0), (signal.SIGKILL, None))
+"""A second SIGTERM ends the patience with calls under way: their author waits for the new host."""
 _PLUGINS_FAILED = 3
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,7 +45,7 @@ class _Supervisor:
         self._config = config
         self._ports = _Ports()
         self._watcher = Watcher()
-        self._child: Process | None = None
+        self._child: Child | None = None
         self._asked_to_stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -55,29 +54,26 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in _STOPS:
             loop.add_signal_handler(number, self._stop, number)
-        lifeline, ours = os.pipe()
+        lifeline = Lifeline()
         try:
             return await self._serve(lifeline)
         finally:
-            os.close(ours)
-            os.close(lifeline)
+            lifeline.close()
             self._ports.close()
             await self._watcher.close()
 
-    def _stop(self, number: int) -> None:
+    def _stop(self, number: signal.Signals) -> None:
         self._asked_to_stop.set()
-        if self._child is not None and self._child.returncode is None:
-            self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        if self._child is not None:
+            self._child.signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    async def _serve(self, lifeline: int) -> int:
+    async def _serve(self, lifeline: Lifeline) -> int:
         is_first = True
         while True:
             child = self._child = await self._start(lifeline)
-            ended = asyncio.create_task(child.wait())
-            await self._until_something_happens(ended)
-            if not ended.done() and not self._asked_to_stop.is_set():
-                await _end(child, ended)
-            code = _exit_code(await ended)
+            await self._until_something_happens(child)
+            # With some patience for its calls, and if need be without.
+            code = await (child.wait() if self._asked_to_stop.is_set() else child.end(*_STEPS))
             if self._asked_to_stop.is_set() or (
                 is_first and code not in {0, _PLUGINS_FAILED} and not self._watcher.news
             ):
@@ -92,20 +88,21 @@ class _Supervisor:
                 return code
             is_first = False
 
-    async def _start(self, lifeline: int) -> Process:
-        handover = Handover(self._ports.http, lifeline)
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments),
-            stdin=DEVNULL,
-            env={**os.environ, **handover.to_environment()},
-            pass_fds=(lifeline, *(one.fileno() for one in self._ports.http)),
-            process_group=0,  # a Ctrl-C at the terminal is the parent's to pass on: two of them would cut calls off
+    async def _start(self, lifeline: Lifeline) -> Child:
+        handover = Handover(self._ports.http, lifeline.inherited)
+        return await Child.start(
+            [sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments],
+            environment=handover.to_environment(),
+            inherited=(lifeline.inherited, *(one.fileno() for one in self._ports.http)),
         )
 
-    async def _until_something_happens(self, *ended: asyncio.Task[int]) -> None:
-        """Return when a source has changed, we were asked to stop, or this has ended."""
-        waits = [asyncio.create_task(one) for one in (self._asked_to_stop.wait(), self._watcher.wait())]
-        await asyncio.wait([*waits, *ended], return_when=asyncio.FIRST_COMPLETED)
+    async def _until_something_happens(self, child: Child | None = None) -> None:
+        """Return when a source has changed, this process was asked to stop, or the child has ended."""
+        happenings: list[Coroutine[Any, Any, object]] = [self._asked_to_stop.wait(), self._watcher.wait()]
+        if child is not None:
+            happenings.append(child.wait())
+        waits = [asyncio.create_task(one) for one in happenings]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:
             one.cancel()
 
@@ -165,23 +162,10 @@ class _Ports:
             self._http.close()
 
 
-async def _end(child: Process, ended: asyncio.Task[int]) -> None:
-    """End a host: with some patience for its calls, and if need be without."""
-    for number, seconds in ((signal.SIGTERM, _PATIENCE), (signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, None)):
-        if child.returncode is None:
-            child.send_signal(number)
-        if ended in (await asyncio.wait([ended], timeout=seconds))[0]:
-            return
-
-
 def _forget_bytecode(source: Path) -> None:
     """A source that changes twice within a second, and keeps its size, would be taken for the compiled one."""
     with contextlib.suppress(OSError, NotImplementedError):
         Path(cache_from_source(str(source))).unlink()
-
-
-def _exit_code(code: int) -> int:
-    return code if code >= 0 else 128 - code
 
 
 def _shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Programs that are run to their end, or ended when we are asked to stop."""
+"""Programs that are run to their end, or ended when this process is asked to stop."""
 
 import contextlib
 import os
@@ -6,13 +6,11 @@ import signal
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import TextIO
-
-from connector_core.cli.packages.progress import Say
 
 _SECONDS_TO_END = 10.0
 _KEPT_LINES = 2000
@@ -20,7 +18,7 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """Somebody wants us to stop: Ctrl-C, or a signal."""
+    """Raised where a Ctrl-C, or a signal, asks this process to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +27,7 @@ class Interrupted(BaseException):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit code, and what it printed; on both streams, unless its errors are apart."""
+    """The end of a program: its exit code, and what it printed; on both streams, unless its errors are apart."""
 
     code: int
     output: str
@@ -65,8 +63,8 @@ def _handling(handler: "signal._HANDLER") -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if former is None else former)
 
 
-def run(command: Sequence[str], say: Say, environment: Mapping[str, str]) -> Ended:
-    """Run a program to its end, and hand on each line that it prints.
+def run(command: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str]) -> Ended:
+    """Run a program to its end, and call `on_line` with each line that it prints.
 
     Raises:
         Interrupted: the program has been ended.
@@ -75,10 +73,10 @@ def run(command: Sequence[str], say: Say, environment: Mapping[str, str]) -> End
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        with process.stdout as said:
-            for line in said:
+        with process.stdout as output:
+            for line in output:
                 lines.append(line)
-                say(line.rstrip())
+                on_line(line.rstrip())
         return Ended(process.wait(), "".join(lines))
     except BaseException:
         _end(process, signal.SIGINT)
@@ -94,10 +92,10 @@ def run_apart(command: Sequence[str], timeout: float, environment: Mapping[str, 
         Interrupted: the program has been ended.
     """
     with (
-        tempfile.TemporaryFile("w+", errors="replace") as answer,
-        tempfile.TemporaryFile("w+", errors="replace") as said,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
     ):
-        process = _start(command, environment, said, answer)
+        process = _start(command, environment, errors, output)
         is_late = False
         try:
             process.wait(timeout)
@@ -107,7 +105,7 @@ def run_apart(command: Sequence[str], timeout: float, environment: Mapping[str, 
         except BaseException:
             _end(process, signal.SIGKILL)
             raise
-        return Ended(process.returncode, _text(answer), _text(said), is_late)
+        return Ended(process.returncode, _text(output), _text(errors), is_late)
 
 
 def _text(file: TextIO) -> str:
@@ -116,17 +114,18 @@ def _text(file: TextIO) -> str:
 
 
 def _start(
-    command: Sequence[str], environment: Mapping[str, str], errors: TextIO | int, answer: TextIO | int = subprocess.PIPE
+    command: Sequence[str], environment: Mapping[str, str], errors: TextIO | int, output: TextIO | int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=answer,
+        stdout=output,
         stderr=errors,
         encoding="utf-8",
         errors="replace",
         env={**os.environ, **environment},
-        start_new_session=True,  # a Ctrl-C at the terminal is ours; we pass it on when we are ready for what follows
+        # A Ctrl-C at the terminal is this process' own, which passes it on when it is ready for what follows.
+        start_new_session=True,
     )
 
 
