@@ -4,6 +4,7 @@ The latter two ask the loop that serves gRPC, since a host whose loop is blocked
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 from starlette.middleware import Middleware
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from connector_core.http.servicer_calls import ServedCalls
 from connector_core.metrics import Metrics
+from connector_core.metrics.plugin_metrics import PluginMetrics, Scrape
 from connector_core.readiness import HostState
 
 PATIENCE = 5.0
@@ -33,6 +35,7 @@ class Probes:
 
     def __init__(self, metrics: Metrics, calls: ServedCalls, state: Callable[[], HostState]) -> None:
         self._metrics = metrics
+        self._of_plugins = PluginMetrics()
         self._calls = calls
         self._state = state
 
@@ -46,11 +49,14 @@ class Probes:
         ]
 
     async def metrics(self, request: Request) -> Response:
-        """Show all series in Prometheus' text or OpenMetrics, as `Accept` asks; `name[]` in the query chooses some."""
+        """Show all series in Prometheus' text or OpenMetrics, as `Accept` asks; `name[]` in the query chooses some.
+
+        Those that plugins registered with prometheus_client's default registry are among them.
+        """
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         names = request.query_params.getlist("name[]")
-        registry = self._metrics.registry
-        shown = registry.restricted_registry(names) if names else registry
+        # One in all but its base class.
+        shown: Any = Scrape(self._metrics.registry, await self._of_plugins.families(), names)
         return Response(encode(shown), headers={"Content-Type": content_type})
 
     async def alive(self, _request: Request) -> JSONResponse:

@@ -5,8 +5,8 @@ import gzip
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,9 +14,13 @@ from urllib.request import urlopen
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
 
 from connector_core.errors import AddressInUseError, BackendUnavailableError
 from connector_core.http import HttpServer, probes
+from connector_core.metrics import plugin_metrics
 from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.ports import Address, Port
 from connector_core.registry import ConnectorRegistry, PluginIdentity
@@ -95,6 +99,86 @@ async def test_calls_over_http_count_like_those_over_grpc(with_tasks: dict[str, 
         assert server.metric("flyte_connector_input_literal_bytes_count", task_type="job") == 1
         unknown = {"task_type": "unknown", "operation": "get", "error_code": "NOT_FOUND"}
         assert server.metric("flyte_connector_requests_failure_total", **unknown) == 1
+
+
+class OwnCollector:
+    """A collector as plugins register it, with prometheus_client's default registry."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]], *names: str) -> None:
+        self.collect = collect
+        self._names = names
+
+    def describe(self) -> list[Metric]:
+        return [Metric(name, "", "counter") for name in self._names]
+
+
+@contextmanager
+def registered(collector: Any) -> Iterator[None]:
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+
+
+def jobs_done() -> Iterable[Metric]:
+    yield CounterMetricFamily("acme_jobs_done", "Jobs.", value=3)
+
+
+async def test_what_a_connector_registers_itself_is_shown_with_what_the_process_takes() -> None:
+    with registered(OwnCollector(jobs_done, "acme_jobs_done")):
+        async with running_server(Jobs()) as server:
+            text, chosen = server.metrics_text(), get(server, "/metrics?name[]=acme_jobs_done_total").body.decode()
+    for line in ("acme_jobs_done_total 3.0", "flyte_connector_build_info{"):
+        assert f"\n{line}" in text
+    for name in ("process_resident_memory_bytes", "python_info"):
+        assert f"\n# TYPE {name} gauge" in text
+    assert [line for line in chosen.splitlines() if not line.startswith("#")] == ["acme_jobs_done_total 3.0"]
+
+
+async def test_a_metric_of_a_plugin_with_a_name_of_the_hosts_is_left_out() -> None:
+    """flytekit registers such ones as it is imported; a page with two of one name is refused by Prometheus."""
+    theirs = Counter("flyte_connector_requests_success", "Theirs.", ["task_type", "operation"], registry=None)
+    theirs.labels("theirs", "create").inc()
+    with registered(theirs):
+        async with running_server(Jobs()) as server:
+            text = server.metrics_text()
+    assert text.count("# TYPE flyte_connector_requests_success_total counter") == 1
+    assert "theirs" not in text
+
+
+async def test_a_collector_that_fails_costs_its_own_metrics_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> Iterable[Metric]:
+        raise SystemExit("no database")
+
+    with registered(OwnCollector(fail, "acme_bad")), registered(OwnCollector(jobs_done, "acme_jobs_done")):
+        async with running_server(Jobs()) as server:
+            texts = [server.metrics_text() for _ in range(2)]
+    assert all("acme_jobs_done_total 3.0" in text and "flyte_connector_build_info" in text for text in texts)
+    assert len([line for line in caplog.messages if "OwnCollector failed" in line]) == 1
+
+
+async def test_a_collector_that_hangs_costs_the_metrics_of_plugins_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+
+    def hang() -> Iterable[Metric]:
+        gate.wait(PATIENCE)
+        return jobs_done()
+
+    monkeypatch.setattr(plugin_metrics, "PATIENCE", 0.1)
+    with registered(OwnCollector(hang, "acme_jobs_done")):
+        async with running_server(Jobs()) as server:
+            before = [server.metrics_text() for _ in range(3)]
+            reading = [thread for thread in threading.enumerate() if thread.name == "metrics of plugins"]
+            gate.set()
+            await eventually(lambda: "acme_jobs_done_total" in server.metrics_text())
+    assert all("flyte_connector_build_info" in text and "acme" not in text for text in before)
+    assert len(reading) == 1
+    assert "within 0.1 s" in caplog.text
 
 
 # Health
