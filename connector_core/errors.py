@@ -17,6 +17,17 @@ class Fault(StrEnum):
     HOST = "host"
 
 
+class InPoll(StrEnum):
+    """What becomes of a job whose GetTask fails: the engine counts failed polls, and gives a job up after six."""
+
+    RIDDEN_OUT = "ridden out"
+    """The last known phase is answered, while the error budget lasts."""
+    FAILS_JOB = "fails the job"
+    """The job is answered as FAILED: the error says that it has failed, or can never end."""
+    ANSWERED = "answered"
+    """The error itself is answered: it is about the request or the plugin, and says nothing of the job."""
+
+
 class ConnectorError(Exception):
     """The root of everything that this package raises on purpose.
 
@@ -26,6 +37,7 @@ class ConnectorError(Exception):
 
     fault: ClassVar[Fault] = Fault.BACKEND
     retryable: ClassVar[bool] = True
+    in_poll: ClassVar[InPoll] = InPoll.RIDDEN_OUT
 
     # For subclasses of authors whose `__init__` does not call this one.
     message: str = ""
@@ -55,6 +67,7 @@ class PermanentError(ConnectorError):
     """Trying again cannot help: the job has failed, or can never be started."""
 
     retryable = False
+    in_poll = InPoll.FAILS_JOB
 
 
 class InvalidInputError(PermanentError):
@@ -98,7 +111,9 @@ class RateLimitedError(TransientError):
 
 
 class InvalidRequestError(InvalidInputError):
-    """A request is malformed: bytes that are no message, a message that lacks what it needs."""
+    """A request is malformed: bytes that are not a message, a message that lacks what it needs."""
+
+    in_poll = InPoll.ANSWERED
 
 
 class InvalidResourceMetaError(InvalidRequestError):
@@ -131,16 +146,20 @@ class UnsupportedOperationError(PermanentError):
     """The connector does not have this operation."""
 
     fault = Fault.CALLER
+    in_poll = InPoll.ANSWERED
 
 
 class PluginCallError(TransientError):
-    """Plugin code raised something that is no `ConnectorError` (it is the `__cause__`), or answered what is no answer."""
+    """Plugin code raised something that is not a `ConnectorError` (it is the `__cause__`), or gave an illegal answer."""
 
     fault = Fault.PLUGIN
 
 
 class IllegalAnswerError(PluginCallError):
-    """Plugin code answered what is no answer: nothing, another type, a phase that does not exist. It is never ridden out."""
+    """Plugin code answered nothing, another type, a phase that does not exist: asking again would give it again."""
+
+    retryable = False
+    in_poll = InPoll.ANSWERED
 
 
 class MemoryUnavailableError(TransientError):

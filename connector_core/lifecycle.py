@@ -5,10 +5,11 @@ import logging
 import random
 from collections.abc import Iterable, Mapping
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError
 from connector_core.invocation import Invoker
+from connector_core.invocation.offers import NOTHING
 from connector_core.metrics import Metrics
-from connector_core.registry import RegisteredConnector
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +34,16 @@ class Lifecycle:
         self._metrics = metrics
         self._timeout = timeout
         self._backoff = backoff
-        self._started: list[RegisteredConnector] = []
-        self._not_started: dict[RegisteredConnector, ConnectorError] = {}
+        self._started: list[ConnectorDescription] = []
+        self._not_started: dict[ConnectorDescription, ConnectorError] = {}
         self._retries: set[asyncio.Task[None]] = set()
 
     @property
-    def not_started(self) -> Mapping[RegisteredConnector, ConnectorError]:
+    def not_started(self) -> Mapping[ConnectorDescription, ConnectorError]:
         """The connectors whose `start()` has failed and not succeeded since, with its last error."""
         return self._not_started
 
-    async def start(self, connectors: Iterable[RegisteredConnector]) -> dict[RegisteredConnector, ConnectorError]:
+    async def start(self, connectors: Iterable[ConnectorDescription]) -> dict[ConnectorDescription, ConnectorError]:
         """Start all connectors at once; return those that failed, which are tried again from now on."""
         waiting = list(connectors)
         outcomes = await asyncio.gather(*(self._start_one(connector) for connector in waiting))
@@ -61,11 +62,11 @@ class Lifecycle:
         started, self._started = self._started, []  # a second call, meanwhile, finds nothing to close
         await asyncio.gather(*(self._close_one(connector) for connector in started))
 
-    async def _start_one(self, connector: RegisteredConnector) -> ConnectorError | None:
+    async def _start_one(self, connector: ConnectorDescription) -> ConnectorError | None:
         gauge = self._metrics.connector_started.labels(connector.plugin.name, connector.name)
         try:
             if "start" in connector.operations:
-                await self._invoker.invoke(connector, "start", {}, self._timeout)
+                await self._invoker.invoke(connector, "start", NOTHING, self._timeout)
         except ConnectorError as error:
             gauge.set(0)
             self._not_started[connector] = error
@@ -84,7 +85,7 @@ class Lifecycle:
         gauge.set(1)
         return None
 
-    async def _start_again(self, connector: RegisteredConnector) -> None:
+    async def _start_again(self, connector: ConnectorDescription) -> None:
         delay, longest = self._backoff
         while True:
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
@@ -93,10 +94,10 @@ class Lifecycle:
                 return
             delay = min(delay * 2, longest)
 
-    async def _close_one(self, connector: RegisteredConnector) -> None:
+    async def _close_one(self, connector: ConnectorDescription) -> None:
         if "close" not in connector.operations:
             return
         try:
-            await self._invoker.invoke(connector, "close", {}, self._timeout)
+            await self._invoker.invoke(connector, "close", NOTHING, self._timeout)
         except ConnectorError as error:
             _log.warning("plugin %s: connector %s failed to close: %s", connector.plugin.name, connector.name, error)

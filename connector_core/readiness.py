@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError
 from connector_core.plugins import PluginLoadResult
-from connector_core.registry import RegisteredConnector
 from connector_core.settings import Settings
 
 
@@ -27,7 +27,7 @@ class HostState(msgspec.Struct, frozen=True):
 def host_state(
     settings: Settings,
     plugins: PluginLoadResult,
-    not_started: Mapping[RegisteredConnector, ConnectorError],
+    not_started: Mapping[ConnectorDescription, ConnectorError],
     is_draining: bool,
 ) -> HostState:
     """Return the state; its reasons are empty where the host should get calls.

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, PluginLoadError, SettingsError
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http import ConsoleSource, HttpFace, HttpServer, ServedCalls
-from connector_core.invocation import Invoker
+from connector_core.invocation import Invoker, LocalPlaces, LocalRuntime
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
@@ -27,7 +28,7 @@ from connector_core.observing.recorder import Recorder
 from connector_core.plugins import PluginLoadResult, metadata_risks
 from connector_core.ports import Address, Port, grpc_options
 from connector_core.readiness import HostState, host_state
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource
 from connector_core.services import HealthService
 from connector_core.services.generations import Generations
@@ -102,16 +103,20 @@ class ConnectorServer:
         closing.push_async_callback(asyncio.to_thread, self._http.close, _CLOSE_TIMEOUT)
         self.grpc_at = Port("gRPC", Address(settings.host, settings.port))
         closing.callback(self.grpc_at.close)
-        self.invoker = Invoker(
+        runtime = LocalRuntime(
             self.metrics,
-            limits_of=partial(limits_of, settings, plugins={one.plugin.name for one in registry}),
             secrets=self._secrets,
             new_loop=new_plugin_loop or loop_factory(settings.loop),
             stall_threshold=settings.stall_seconds,
+            batch=settings.batch,
             trace=self.tracing.begin if self.tracing else None,
             scrub=self._scrub,
         )
-        closing.push_async_callback(asyncio.to_thread, self.invoker.close, _CLOSE_TIMEOUT)
+        self.invoker = Invoker(
+            LocalPlaces(registry.inspected, runtime),
+            partial(limits_of, settings, plugins={connector.plugin.name for connector in registry}),
+        )
+        closing.push_async_callback(self.invoker.close, _CLOSE_TIMEOUT)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         closing.push_async_callback(self._close_connectors)
         self.memory = open_memory(settings.memory)
@@ -129,7 +134,7 @@ class ConnectorServer:
         return self.http_at.number
 
     @property
-    def not_started(self) -> Mapping[RegisteredConnector, ConnectorError]:
+    def not_started(self) -> Mapping[ConnectorDescription, ConnectorError]:
         """The connectors that have not started (yet), each with the reason."""
         return self._lifecycle.not_started
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import SettingsError
 from connector_core.invocation import CallLimits
-from connector_core.registry import RegisteredConnector
 from connector_core.settings import Settings, section
 from connector_core.tables import Table
 
@@ -29,7 +29,7 @@ def loop_factory(choice: str) -> LoopFactory:
     return asyncio.new_event_loop
 
 
-def limits_of(settings: Settings, connector: RegisteredConnector, plugins: Collection[str] = ()) -> CallLimits:
+def limits_of(settings: Settings, connector: ConnectorDescription, plugins: Collection[str] = ()) -> CallLimits:
     """Return what a connector's calls may take.
 
     The operator's section for the connector goes before the one for its plugin, that before the author's `deadlines`, and

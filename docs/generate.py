@@ -22,7 +22,7 @@ from connector_core.http.gateway import derive_routes
 from connector_core.http.gateway.statuses import HTTP_STATUS
 from connector_core.metrics import Metrics
 from connector_core.metrics.tallies import TallyKey
-from connector_core.operations import ARGUMENTS
+from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretStr
 from connector_core.services.foreign import HTTP_STATUS_CODES
 from connector_core.services.generations import Generations
@@ -57,7 +57,7 @@ def signature(function: Callable[..., Any]) -> str:
 
 def arguments() -> str:
     """What the host offers to each method of a connector."""
-    rows = ([f"`{name}`", ", ".join(map(_code, offered)) or "nothing"] for name, offered in ARGUMENTS.items())
+    rows = ([f"`{name}`", ", ".join(map(_code, operation.arguments)) or "nothing"] for name, operation in OPERATIONS.items())
     return _table(["method", "may ask for"], rows)
 
 

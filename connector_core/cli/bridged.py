@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from connector_core.cli.report import kind_of, print_table
-from connector_core.connector import AsyncConnectorBase
+from connector_core.cli.report import Served, print_table
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.plugins import LoadedPlugin, PluginLoadResult
-from connector_core.registry import PluginIdentity, RegisteredConnector
 
 _OPTIONAL = {"get_logs": "logs", "get_metrics": "metrics"}
 _HEADINGS = ("plugin", "distribution", "connector", "task types", "kind", "code", "lacks", "risk", "bridged")
 
 
-def bridged_connectors(
-    result: PluginLoadResult, served: Mapping[int, RegisteredConnector] | None
-) -> list[dict[str, Any]]:
+def bridged_connectors(result: PluginLoadResult, served: Served | None) -> list[dict[str, Any]]:
     """Describe each connector, and each plugin that brings none, as JSON has it."""
     described = [one for plugin in result.loaded if plugin.identity.bridge for one in _of_plugin(plugin, served)]
     described += [
@@ -35,10 +32,10 @@ def print_bridged(connectors: Sequence[Mapping[str, Any]], out: TextIO) -> None:
     )
 
 
-def _of_plugin(plugin: LoadedPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterator[dict[str, Any]]:
+def _of_plugin(plugin: LoadedPlugin, served: Served | None) -> Iterator[dict[str, Any]]:
     if not plugin.connectors:
         yield {**_origin(plugin.identity), "bridged": False, "reason": plugin.summary or "it registers no connector"}
-    for entry in plugin.connectors:
+    for entry in plugin.descriptions:
         yield {**_origin(plugin.identity), **_described(entry), **_whether_bridged(entry, served)}
 
 
@@ -46,27 +43,26 @@ def _origin(identity: PluginIdentity) -> dict[str, Any]:
     return {"plugin": identity.name, "distribution": identity.distribution, "version": identity.version}
 
 
-def _described(entry: RegisteredConnector) -> dict[str, Any]:
-    connector = entry.connector
+def _described(entry: ConnectorDescription) -> dict[str, Any]:
     described: dict[str, Any] = {
         "connector": entry.name,
-        "class": f"{type(connector).__module__}.{type(connector).__qualname__}",
+        "class": entry.implementation.replace(":", "."),
         "task_types": [str(category) for category in entry.categories],
-        "kind": kind_of(entry),
-        "methods": {name: operation.kind.title for name, operation in entry.operations.items()},
+        "kind": entry.side,
+        "methods": {name: kind.value for name, kind in entry.operations.items()},
         "lacks": [],
     }
-    if isinstance(connector, AsyncConnectorBase):
+    if not entry.is_sync:
         described["lacks"] = [what for name, what in _OPTIONAL.items() if name not in entry.operations]
-        described["metadata_risk"] = connector.metadata_risk
+        described["metadata_risk"] = entry.risk
         described["delete_is_idempotent"] = "unknown"
     return described
 
 
-def _whether_bridged(entry: RegisteredConnector, served: Mapping[int, RegisteredConnector] | None) -> dict[str, Any]:
+def _whether_bridged(entry: ConnectorDescription, served: Served | None) -> dict[str, Any]:
     if served is None:
         return {"bridged": False, "reason": "conflicts keep the host from starting"}
-    if (kept := served.get(id(entry.connector))) is None:
+    if (kept := served.get(entry.origin)) is None:
         return {"bridged": False, "reason": "another plugin is preferred"}
     lost = [str(category) for category in entry.categories if category not in kept.categories]
     reasons = [f"another plugin is preferred for {', '.join(lost)}"] if lost else []

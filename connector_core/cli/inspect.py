@@ -10,8 +10,9 @@ from importlib_metadata import Distribution, PackageNotFoundError
 from msgspec.structs import replace
 from packaging.requirements import InvalidRequirement, Requirement
 
+from connector_core.cli.report import Served, print_list, print_plugins
 from connector_core.cli.report import as_json as described
-from connector_core.cli.report import print_list, print_plugins
+from connector_core.description import PluginIdentity
 from connector_core.errors import ConflictError, SettingsError
 from connector_core.plugins import (
     BRIDGES,
@@ -24,7 +25,6 @@ from connector_core.plugins import (
     metadata_risks,
     refuse_shared_names,
 )
-from connector_core.registry import PluginIdentity, RegisteredConnector
 from connector_core.settings import Settings
 
 
@@ -91,10 +91,10 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
     return 1 if problems else 0
 
 
-def _served(result: PluginLoadResult, settings: Settings) -> dict[int, RegisteredConnector] | None:
+def _served(result: PluginLoadResult, settings: Settings) -> Served | None:
     """Return what is served, by the connector's identity; `None` where conflicts keep the host from serving anything."""
     try:
-        return {id(entry.connector): entry for entry in build_registry(result, settings.prefer)}
+        return {connector.origin: connector for connector in build_registry(result, settings.prefer)}
     except ConflictError:
         return None
 

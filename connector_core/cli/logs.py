@@ -28,8 +28,7 @@ def loggers_of(result: PluginLoadResult) -> Mapping[str, str]:
     """Return the plugin's name by the names of modules, after which loggers are called, that are its own."""
     found: dict[str, set[str]] = {}
     for loaded in result.loaded:
-        for connector in loaded.connectors:
-            module = type(connector.connector).__module__
-            for name in (module, module.partition(".")[0]):
+        for connector in loaded.descriptions:
+            for name in (connector.module, connector.module.partition(".")[0]):
                 found.setdefault(name, set()).add(loaded.identity.name)
     return {name: plugins.pop() for name, plugins in found.items() if len(plugins) == 1 and name != "connector_core"}

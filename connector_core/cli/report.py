@@ -4,9 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.errors import ConnectorError
 from connector_core.plugins import FailedPlugin, FoundPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
-from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
+
+Served = Mapping[tuple[str, str], ConnectorDescription]
+"""What a registry serves, by each connector's origin."""
 
 HEADINGS = ("plugin", "version", "connector", "task types", "kind", "load ms")
 LIST_HEADINGS = ("plugin", "distribution", "version", "state", "connector", "task types", "kind")
@@ -20,18 +24,16 @@ _NARROW = 110
 def print_serving(
     result: PluginLoadResult,
     registry: ConnectorRegistry,
-    not_started: Mapping[RegisteredConnector, ConnectorError],
+    not_started: Mapping[ConnectorDescription, ConnectorError],
     out: TextIO,
 ) -> None:
     """Print what is served, then what is not and why."""
-    print_plugins(result, out, served={id(entry.connector): entry for entry in registry})
+    print_plugins(result, out, served={connector.origin: connector for connector in registry})
     for connector, error in not_started.items():
         _line(out, f"connector {connector.name} of plugin {connector.plugin.name} has not started: {error}", "yellow")
 
 
-def print_plugins(
-    result: PluginLoadResult, out: TextIO, served: Mapping[int, RegisteredConnector] | None = None
-) -> None:
+def print_plugins(result: PluginLoadResult, out: TextIO, served: Served | None = None) -> None:
     """Print a table of the connectors, then a line for each plugin that brings none, was skipped or failed."""
     rows = [row for plugin in result.loaded for row in _rows(plugin, served)]
     if rows:
@@ -41,7 +43,7 @@ def print_plugins(
     _print_remarks(result, out)
 
 
-def print_list(result: PluginLoadResult, out: TextIO, served: Mapping[int, RegisteredConnector] | None) -> None:
+def print_list(result: PluginLoadResult, out: TextIO, served: Served | None) -> None:
     """Print a table of all plugins, whatever became of them, then a line for each that needs one.
 
     Args:
@@ -57,7 +59,7 @@ def print_list(result: PluginLoadResult, out: TextIO, served: Mapping[int, Regis
     _print_remarks(result, out)
 
 
-def _listed(plugin: FoundPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterable[tuple[str, ...]]:
+def _listed(plugin: FoundPlugin, served: Served | None) -> Iterable[tuple[str, ...]]:
     identity = plugin.identity
     head = (identity.name, identity.distribution or "-", identity.version or "-")
     match plugin:
@@ -85,22 +87,17 @@ def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
         _line(out, f"    for the traceback: connector-host doctor {_doctor_arguments(failed.identity)}", "red")
 
 
-def _rows(plugin: LoadedPlugin, served: Mapping[int, RegisteredConnector] | None) -> Iterable[tuple[str, ...]]:
-    for connector in plugin.connectors:
-        entry = connector if served is None else served.get(id(connector.connector))
+def _rows(plugin: LoadedPlugin, served: Served | None) -> Iterable[tuple[str, ...]]:
+    for connector in plugin.descriptions:
+        entry = connector if served is None else served.get(connector.origin)
         yield (
             plugin.identity.name,
             plugin.identity.version or "-",
             entry.name if entry else connector.name,
             ", ".join(map(str, entry.categories)) if entry else "(another plugin is preferred)",
-            kind_of(connector),
+            connector.side,
             f"{plugin.seconds * 1000:.0f}",
         )
-
-
-def kind_of(connector: RegisteredConnector) -> str:
-    """Return `sync` or `async`, in Flyte's sense."""
-    return "sync" if connector.is_sync else "async"
 
 
 def as_json(result: PluginLoadResult, **more: Any) -> str:
@@ -123,8 +120,8 @@ def _described(plugin: FoundPlugin) -> dict[str, Any]:
     match plugin:
         case LoadedPlugin():
             connectors = [
-                {"name": one.name, "kind": kind_of(one), "task_types": [str(category) for category in one.categories]}
-                for one in plugin.connectors
+                {"name": one.name, "kind": one.side, "task_types": [str(category) for category in one.categories]}
+                for one in plugin.descriptions
             ]
             described |= {"state": "loaded", "load_seconds": plugin.seconds, "connectors": connectors}
             if not connectors:

@@ -1,29 +1,44 @@
-"""What plugin code answered, as it goes on the wire."""
+"""What plugin code answered, turned into what goes on the wire; runs where plugin code runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from connector_core.errors import ConnectorError, IllegalAnswerError, PluginCallError
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from flyteidl.core.tasks_pb2 import TaskTemplate
+from google.protobuf.struct_pb2 import Struct
+
+from connector_core.errors import ConnectorError, IllegalAnswerError, LiteralError, PluginCallError
 from connector_core.invocation.faults import described
-from connector_core.operations import Operation, encode_answer
+from connector_core.literals import to_literal_map
+from connector_core.logs import cut_page
+from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, ResourceMeta
 
 
-def encoded(operation: Operation, answer: Any, arguments: Mapping[str, Any]) -> Any:
-    """Return the answer as `operations.encode_answer` gives it; runs where plugin code runs.
+def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = None) -> Any:
+    """Return an answer as it goes on the wire.
+
+    `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_many` a list of them and of
+    errors, `get_metrics` a list of `ExecutionMetricResult`, `get_logs` for each piece a list of `LogPage`s that fit into a
+    message each, the others nothing.
+
+    Args:
+        operation: the operation's name.
+        answer: what its method returned or yielded.
+        template: declares the types that outputs become literals of, where the task is known.
 
     Raises:
-        IllegalAnswerError: it is none, or holds something that cannot be sent. Asking again would only give it again, so
-            this is not the transient failure that an exception of plugin code counts as.
+        IllegalAnswerError: it is not an answer, or holds something that cannot be sent. Asking again would only give it
+            again, so this is not the transient failure that an exception of plugin code counts as.
     """
-    name = operation.name
-    if name == "get_many" and isinstance(answer, list | tuple):
-        return [_encoded_alone(one, arguments) for one in answer]
-    return _encoded(name, answer, arguments)
-
-
-def _encoded(name: str, answer: Any, arguments: Mapping[str, Any]) -> Any:
     try:
-        return encode_answer(name, answer, arguments)
+        if operation == "get":
+            return _encode_resource(answer, template)
+        if operation == "do":
+            return _encode_result(answer, template)
+        encode = _ENCODERS.get(operation)
+        return encode(answer) if encode is not None else None
     except ConnectorError:
         raise
     except Exception as error:
@@ -32,14 +47,128 @@ def _encoded(name: str, answer: Any, arguments: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _encoded_alone(answer: Any, arguments: Mapping[str, Any]) -> Any:
-    """Return one job's answer, or its error: what is wrong with it is no trouble of the jobs that are asked for with it."""
-    if isinstance(answer, BaseException) and not isinstance(answer, ConnectorError):
-        error = PluginCallError(described(answer))  # as `asyncio.gather` gives them, cancelled ones included
-        error.__cause__ = answer
+def _encode_result(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
+    resource = _encode_resource(answer, template)
+    if int(resource.phase) not in TERMINAL_PHASES:
+        raise IllegalAnswerError(
+            f"do() returned {Phase(resource.phase).name}, but nothing asks again: return a last word"
+        )
+    return resource
+
+
+def _encode_resource_meta(answer: Any) -> bytes:
+    if not isinstance(answer, ResourceMeta):
+        raise IllegalAnswerError(f"create() returned {_described(answer)}, not a ResourceMeta")
+    encoded = answer.encode()
+    if not isinstance(encoded, bytes):
+        raise IllegalAnswerError(f"{type(answer).__name__}.encode() returned {_described(encoded)}, not bytes")
+    return encoded
+
+
+def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
+    if not isinstance(answer, Resource | agent_pb2.Resource):
+        raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
+    phase: object = answer.phase
+    if not isinstance(phase, Phase):
+        phase = _phase_of(phase)
+    if isinstance(answer, agent_pb2.Resource):
+        return answer  # of a bridge, which has another kind of connector's own conversion
+    encoded = agent_pb2.Resource(phase=phase)  # type: ignore[arg-type] # the same numbers
+    if answer.message:
+        encoded.message = _valid(answer.message)
+    if answer.log_links:
+        encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
+    if answer.outputs is not None:
+        encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
+    if answer.custom_info is not None:
+        encoded.custom_info.CopyFrom(_struct(answer.custom_info))
+    if answer.error_code:
+        encoded.agent_error.code = answer.error_code
+    return encoded
+
+
+def _struct(values: Mapping[str, Any]) -> Struct:
+    from google.protobuf.json_format import ParseDict
+
+    struct: Struct = ParseDict(dict(values), Struct())
+    return struct
+
+
+def _phase_of(answered: object) -> Phase:
+    try:
+        return Phase(answered)  # type: ignore[arg-type] # whatever it is
+    except ValueError:
+        known = ", ".join(one.name for one in Phase)
+        raise IllegalAnswerError(f"returned a Resource in phase {answered!r}, which is none of {known}") from None
+
+
+def _encode_outputs(outputs: Mapping[str, Any] | LiteralMap, template: TaskTemplate | None) -> LiteralMap:
+    if isinstance(outputs, LiteralMap):
+        return outputs
+    declared = template.interface.outputs.variables if template is not None else {}
+    try:
+        return to_literal_map(outputs, {name: variable.type for name, variable in declared.items()})
+    except LiteralError as error:
+        raise IllegalAnswerError(f"returned outputs that cannot be sent: {error}") from None
+
+
+def _encode_resources(answer: Any) -> list[agent_pb2.Resource | ConnectorError]:
+    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
+        raise IllegalAnswerError(f"get_many() returned {_described(answer)}, not a list of Resources and exceptions")
+    return [_encode_one_of_many(item) for item in answer]
+
+
+def _encode_one_of_many(item: Any) -> agent_pb2.Resource | ConnectorError:
+    """Return one job's answer, or its error: a fault in one answer must not cost the jobs that are asked for with it."""
+    if isinstance(item, ConnectorError):
+        return item
+    if isinstance(item, BaseException):  # as `asyncio.gather` gives them, cancelled ones included
+        error = PluginCallError(described(item))
+        error.__cause__ = item
         return error
     try:
-        (one,) = _encoded("get_many", [answer], arguments)
+        resource: agent_pb2.Resource = encode_answer("get", item)
     except IllegalAnswerError as illegal:
         return illegal
-    return one
+    return resource
+
+
+def _encode_metrics(answer: Any) -> list[ExecutionMetricResult]:
+    if answer is None:
+        return []
+    if not isinstance(answer, Iterable):
+        raise IllegalAnswerError(f"get_metrics() returned {_described(answer)}, not a list of ExecutionMetricResult")
+    results = list(answer)
+    for one in results:
+        if not isinstance(one, ExecutionMetricResult):
+            raise IllegalAnswerError(f"get_metrics() returned {_described(one)}, not an ExecutionMetricResult")
+    return results
+
+
+def _encode_log_piece(answer: Any) -> list[LogPage]:
+    page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
+    token: object = page.token
+    if not isinstance(token, str) or isinstance(page.lines, str):
+        raise IllegalAnswerError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
+    lines = tuple(page.lines)
+    for line in lines:
+        if not isinstance(line, str | agent_pb2.LogLine):
+            raise IllegalAnswerError(f"get_logs() gave {_described(line)}, which is neither a line nor a LogPage")
+    return cut_page(LogPage(lines, token))
+
+
+_ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    "create": _encode_resource_meta,
+    "get_many": _encode_resources,
+    "get_metrics": _encode_metrics,
+    "get_logs": _encode_log_piece,
+}
+
+
+def _valid(text: Any) -> Any:
+    """Replace what no wire carries: the lone surrogates of file names that are no UTF-8, as in a job's last message."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) and not text.isascii() else text
+
+
+def _described(answer: object) -> str:
+    return "nothing" if answer is None else f"a {type(answer).__name__}"

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from connector_core import errors
-from connector_core.errors import ConnectorError, DeadlineExceededError, Fault, PluginCallError, RateLimitedError
-from connector_core.operations import Operation
-from connector_core.registry import RegisteredConnector
+from connector_core.errors import (
+    ConnectorError,
+    DeadlineExceededError,
+    Fault,
+    InPoll,
+    PluginCallError,
+    RateLimitedError,
+)
 
 T = TypeVar("T")
 Scrub = Callable[[str], str]
@@ -18,29 +23,25 @@ _LONGEST_TEXT = 16 * 1024
 _LONGEST_CHAIN = 10
 
 
-def translate(
-    error: BaseException, connector: RegisteredConnector, operation: Operation, scrub: Scrub
-) -> ConnectorError:
+def translate(error: BaseException, plugin: str, operation: str, scrub: Scrub) -> ConnectorError:
     """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it, and no secret in its text.
 
     An author's exception is the author's code as well: printing it may raise, exit or take its time, and its attributes
     may hold anything. So this runs where plugin code runs, never raises, and leaves nothing of that to whoever answers.
+    What it returns is never the author's own object, which other calls and other connectors may raise at the same time.
     """
     _try(lambda: _shorten(error, scrub), None)
     if isinstance(error, ConnectorError):
-        is_fit = _try(lambda: _is_sound(error) and _is_scrubbed(error, scrub), False)
-        translated = error if is_fit else _sound_copy(error)
+        translated = _try(lambda: _copy(error, scrub), None) or _sound_copy(error, scrub)
     elif isinstance(error, asyncio.CancelledError):
-        translated = PluginCallError("the plugin cancelled its own call")
+        translated = _caused(PluginCallError("the plugin cancelled its own call"), error, scrub)
     elif isinstance(error, SystemExit):
-        translated = PluginCallError(f"the plugin called sys.exit({_text(lambda: repr(error.code))})")
+        code = _text(lambda: repr(error.code))
+        translated = _caused(PluginCallError(f"the plugin called sys.exit({code})"), error, scrub)
     else:
-        translated = PluginCallError(described(error))
-    if translated is not error:
-        _is_scrubbed(translated, scrub)
-        translated.__cause__ = error
-    translated.plugin = connector.plugin.name
-    translated.operation = operation.name
+        translated = _caused(PluginCallError(described(error)), error, scrub)
+    translated.plugin = plugin
+    translated.operation = operation
     return translated
 
 
@@ -49,10 +50,15 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {_text(lambda: str(error))}"
 
 
-def too_late(connector: RegisteredConnector, operation: Operation) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        "it was not over at its deadline", plugin=connector.plugin.name, operation=operation.name
-    )
+def too_late(plugin: str, operation: str) -> DeadlineExceededError:
+    """Return the error for a call that did not finish in time."""
+    return DeadlineExceededError("did not finish before its deadline", plugin=plugin, operation=operation)
+
+
+def _caused(error: ConnectorError, cause: BaseException, scrub: Scrub) -> ConnectorError:
+    _is_scrubbed(error, scrub)
+    error.__cause__ = cause
+    return error
 
 
 def _is_scrubbed(error: ConnectorError, scrub: Scrub) -> bool:
@@ -76,8 +82,22 @@ def _shorten(error: BaseException, scrub: Scrub) -> None:
         behind = behind.__cause__ or behind.__context__
 
 
+def _copy(error: ConnectorError, scrub: Scrub) -> ConnectorError | None:
+    """Copy an author's error as it is; return `None` where what the host reads of it is not what it should be."""
+    cls: type[ConnectorError] = type(error)
+    copy: ConnectorError = BaseException.__new__(cls)
+    copy.args = error.args
+    vars(copy).update(vars(error))
+    if not (_is_sound(copy) and _is_scrubbed(copy, scrub)):
+        return None
+    copy.__cause__ = error.__cause__
+    copy.__traceback__ = error.__traceback__
+    error.__traceback__ = None  # else an error that is raised again and again keeps the frames of each time
+    return copy
+
+
 def _is_sound(error: ConnectorError) -> bool:
-    """Whether all that the host reads of an error is what it should be, and may be set."""
+    """Return whether all that the host reads of an error is what it should be, and may be set."""
     error.plugin = error.operation = None
     message, code, delay = (
         _attribute(error, "message"),
@@ -91,11 +111,12 @@ def _is_sound(error: ConnectorError) -> bool:
         and (code is None or (isinstance(code, str) and code == _writable(code)))
         and isinstance(_attribute(error, "fault"), Fault)
         and isinstance(_attribute(error, "retryable"), bool)
+        and isinstance(_attribute(error, "in_poll"), InPoll)
         and (not isinstance(error, RateLimitedError) or (hasattr(error, "retry_after") and _is_delay(delay)))
     )
 
 
-def _sound_copy(error: ConnectorError) -> ConnectorError:
+def _sound_copy(error: ConnectorError, scrub: Scrub) -> ConnectorError:
     """Make an error of our own that says what the author's says, as far as it can be read."""
     own = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
     copy: ConnectorError = BaseException.__new__(own)
@@ -107,7 +128,7 @@ def _sound_copy(error: ConnectorError) -> ConnectorError:
     if isinstance(copy, RateLimitedError):
         delay = _try(lambda: float(_attribute(error, "retry_after")), None)
         copy.retry_after = delay if _is_delay(delay) else None
-    return copy
+    return _caused(copy, error, scrub)
 
 
 def _attribute(error: ConnectorError, name: str) -> Any:

@@ -6,13 +6,11 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import PoolExecutor
 from connector_core.invocation.mailbox import Mailbox
 from connector_core.invocation.pools import BlockingPool
-from connector_core.observing.call_records import CODE, Subject
 
 _log = logging.getLogger(__name__)
 
@@ -30,19 +28,6 @@ class RunningLoop(Protocol):
 
     def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
         """Make a task of plugin code; called on the loop."""
-
-
-class HomeLoop(NamedTuple):
-    """The loop that serves, for code that runs in place."""
-
-    loop: asyncio.AbstractEventLoop
-    mailbox: Mailbox
-    containment: Containment
-
-    def make_task(self, work: Coroutine[Any, Any, None], context: contextvars.Context, name: str) -> asyncio.Task[None]:
-        """Make a task of plugin code, which ends alone, as the tasks do that it makes."""
-        whose = context.get(CODE) or Subject(name)
-        return self.loop.create_task(self.containment.contained(work, whose), context=context, name=name)
 
 
 class LoopThread:

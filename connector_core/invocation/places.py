@@ -1,89 +1,109 @@
-"""One connector's place in the host: its limits, its threads, and how many of its calls are under way."""
+"""What runs a connector's calls, as the host sees it: a place; and the share of this process that one connector may take."""
 
-import asyncio
 import contextvars
-import types
-from collections.abc import Coroutine, Generator
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import CapacityExceededError, ConnectorError
-from connector_core.invocation.containment import Containment
 from connector_core.invocation.executor import POOL_OF_CALL
-from connector_core.invocation.faults import Scrub, too_late, translate
+from connector_core.invocation.faults import Scrub, translate
 from connector_core.invocation.limits import CallLimits
+from connector_core.invocation.offers import Offer
 from connector_core.invocation.pools import BlockingPool
 from connector_core.observing.call_records import CODE, REQUEST, Subject
-from connector_core.operations import Operation
-from connector_core.registry import RegisteredConnector
 
 
-class Place:
-    """Keeps one connector from taking more than its share: a bulkhead."""
+class Place(Protocol):
+    """Runs the operations of one connector: on threads and loops of this process, on the serving loop, elsewhere."""
 
-    __slots__ = ("_contexts", "_names", "_scrub", "_subjects", "connector", "in_flight", "limits", "pool")
+    def invoke(self, operation: str, offer: Offer, end: float) -> Coroutine[Any, Any, Any]:
+        """Run one operation and return its answer as `answers.encode_answer` gives it.
+
+        Args:
+            operation: one that the connector has.
+            offer: the call.
+            end: the moment on the monotonic clock at which the call has to be over.
+
+        Raises:
+            ConnectorError: naming plugin and operation, whatever the code raised.
+        """
+        ...
+
+    def stream(self, operation: str, offer: Offer, end: float) -> AsyncIterator[Any]:
+        """Run one operation that may yield its answer piece by piece; as `invoke` otherwise."""
+        ...
+
+    async def close(self) -> None:
+        """Take no more calls, and let go of what only this connector uses."""
+        ...
+
+
+class Bulkhead:
+    """A connector's bulkhead: its limits, its threads, the contexts that its code runs in, and its calls in flight."""
+
+    __slots__ = ("_contexts", "_names", "_scrub", "_subjects", "description", "in_flight", "limits", "pool")
 
     def __init__(
-        self, connector: RegisteredConnector, limits: CallLimits, context: contextvars.Context, scrub: Scrub
+        self, description: ConnectorDescription, limits: CallLimits, context: contextvars.Context, scrub: Scrub
     ) -> None:
-        self.connector = connector
+        self.description = description
         self.limits = limits
         self._scrub = scrub
         self.in_flight = 0
-        whose = f"connector {connector.name!r} (plugin {connector.plugin.name!r})"
-        self.pool = BlockingPool(f"the thread pool of {whose}", limits.workers, limits.queue)
-        plugin = connector.plugin.name
-        self._subjects = {name: Subject(plugin, connector.name, name) for name in connector.operations}
-        self._contexts = {name: self._made_context(context, subject) for name, subject in self._subjects.items()}
+        name, plugin = description.name, description.plugin.name
+        self.pool = BlockingPool(
+            f"the thread pool of connector {name!r} (plugin {plugin!r})", limits.workers, limits.queue
+        )
+        self._subjects = {operation: Subject(plugin, name, operation) for operation in description.operations}
+        self._contexts = {
+            operation: self._made_context(context, subject) for operation, subject in self._subjects.items()
+        }
         self._names = {
-            name: f"plugin {connector.plugin.name!r}, connector {connector.name!r}, {name}()"
-            for name in connector.operations
+            operation: f"plugin {plugin!r}, connector {name!r}, {operation}()" for operation in description.operations
         }
 
-    def new_context(self, operation: Operation) -> contextvars.Context:
+    def new_context(self, operation: str) -> contextvars.Context:
         """Return a context for one call.
 
         It is the host's, with this connector's threads for `asyncio.to_thread`, and with what the call is about, which lines
         of the log carry.
         """
-        context = self._contexts[operation.name].copy()
+        context = self._contexts[operation].copy()
         if (request := REQUEST.get()) is not None:
             context.run(REQUEST.set, request)
         return context
 
-    def subject(self, operation: Operation) -> Subject:
-        """Say whose code it is and which."""
-        return self._subjects[operation.name]
+    def subject(self, operation: str) -> Subject:
+        """Return whose code an operation is."""
+        return self._subjects[operation]
 
-    def task_name(self, operation: Operation) -> str:
-        """Name a task of this connector, for those who look for the culprit of a stall."""
-        return self._names[operation.name]
+    def task_name(self, operation: str) -> str:
+        """Return the name of a task of this connector, for those who look for the culprit of a stall."""
+        return self._names[operation]
 
-    def enter(self, operation: Operation) -> None:
+    def enter(self, operation: str) -> None:
         """Count a call of async code that begins; threads are counted by the pool.
 
         Raises:
-            CapacityExceededError: there are as many as may be.
+            CapacityExceededError: as many as may be are in flight.
         """
-        if operation.kind.is_blocking:
-            return
         if self.in_flight >= self.limits.in_flight:
             raise CapacityExceededError(
-                f"connector {self.connector.name!r} has {self.in_flight} calls in flight, as many as it may "
+                f"connector {self.description.name!r} has {self.in_flight} calls in flight, as many as it may "
                 "(setting: in_flight)",
-                plugin=self.connector.plugin.name,
-                operation=operation.name,
+                plugin=self.description.plugin.name,
+                operation=operation,
             )
         self.in_flight += 1
 
-    def leave(self, operation: Operation) -> None:
+    def leave(self) -> None:
         """Count a call of async code that has ended."""
-        if not operation.kind.is_blocking:
-            self.in_flight -= 1
+        self.in_flight -= 1
 
-    def translated(self, operation: Operation, error: BaseException) -> ConnectorError:
+    def translated(self, operation: str, error: BaseException) -> ConnectorError:
         """Return what an operation's code raised as an error of this package, with no context but its cause."""
-        translated = translate(error, self.connector, operation, self._scrub)
+        translated = translate(error, self.description.plugin.name, operation, self._scrub)
         translated.__suppress_context__ = True
         return translated
 
@@ -92,64 +112,3 @@ class Place:
         context.run(POOL_OF_CALL.set, self.pool)
         context.run(CODE.set, subject)
         return context
-
-
-async def run_in_place(
-    place: Place, operation: Operation, work: Coroutine[Any, Any, Any], end: float, containment: Containment
-) -> Any:
-    """Run async code on the loop that serves, for a plugin that the operator vouches for.
-
-    Args:
-        place: whose code.
-        operation: which of its operations.
-        work: the code.
-        end: when it has to be over, on the monotonic clock, which is the loop's as well.
-        containment: what its steps are taken in.
-
-    Raises:
-        ConnectorError: naming plugin and operation, whatever the code raised.
-    """
-    try:
-        place.enter(operation)
-    except CapacityExceededError:
-        work.close()
-        raise
-    token, code = POOL_OF_CALL.set(place.pool), CODE.set(place.subject(operation))
-    deadline = None
-    task = asyncio.current_task()
-    if task is not None:  # it is the host's own, but whoever looks for the culprit of a stall wants another name
-        task.set_name(place.task_name(operation))
-    try:
-        try:
-            first_wait = containment.step(work.send, None)
-        except StopIteration as ended:  # it had to wait for nothing, as cached answers do: no timer was needed
-            return ended.value
-        async with asyncio.timeout_at(end) as deadline:
-            return await _rest(work, first_wait, containment)
-    except BaseException as error:
-        if isinstance(error, TimeoutError) and deadline is not None and deadline.expired():
-            raise too_late(place.connector, operation) from None
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise
-        raise place.translated(operation, error)  # noqa: B904 - in no variable of a frame that its traceback knows
-    finally:
-        POOL_OF_CALL.reset(token)
-        CODE.reset(code)
-        place.leave(operation)
-        del task, deadline  # or an error's traceback knows the task, which comes to know the error
-
-
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, Any], waits_for: Any, containment: Containment) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that has run up to its first wait, as `await` would from the beginning."""
-    while True:
-        try:
-            woken_with = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - it is the coroutine's, whatever it is
-            step = partial(work.throw, error)
-        else:
-            step = partial(work.send, woken_with)
-        try:
-            waits_for = containment.step(step)
-        except StopIteration as ended:
-            return ended.value

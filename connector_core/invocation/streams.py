@@ -3,13 +3,12 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol
 
-from connector_core.invocation.answers import encoded
-from connector_core.invocation.calls import PoolRunner, Runner
+from connector_core.invocation.answers import encode_answer
 from connector_core.invocation.pools import BlockingPool
-from connector_core.operations import Operation
+from connector_core.invocation.runners import PoolRunner, Runner
 
 END = object()
 """What a step answers when the generator has ended."""
@@ -29,19 +28,19 @@ class AsyncSteps:
     """An async generator, on the loop of its plugin.
 
     Args:
-        operation: what yields.
-        arguments: what is offered to it.
+        generate: makes the generator; called where its code runs.
+        operation: the operation's name.
         run_with: makes the runner of a piece of its code.
     """
 
     def __init__(
         self,
-        operation: Operation,
-        arguments: Mapping[str, Any],
+        generate: Callable[[], AsyncGenerator[Any, None]],
+        operation: str,
         run_with: Callable[[Callable[[], Awaitable[Any]]], Runner],
     ) -> None:
+        self._generate = generate
         self._operation = operation
-        self._arguments = arguments
         self._run_with = run_with
         self._generator: AsyncGenerator[Any, None] | None = None
         self._turn = asyncio.Lock()
@@ -58,9 +57,9 @@ class AsyncSteps:
         """Get the next piece, or `END`."""
         async with self._turn:
             if self._generator is None:
-                self._generator = self._operation.function(**self._operation.arguments(self._arguments))
+                self._generator = self._generate()
             try:
-                return encoded(self._operation, await anext(self._generator), self._arguments)
+                return encode_answer(self._operation, await anext(self._generator))
             except StopAsyncIteration:
                 return END
 
@@ -75,10 +74,14 @@ class BlockingSteps:
     """A plain generator, in threads of its connector's pool, in one of them at a time."""
 
     def __init__(
-        self, operation: Operation, arguments: Mapping[str, Any], context: contextvars.Context, pool: BlockingPool
+        self,
+        generate: Callable[[], Generator[Any, None, None]],
+        operation: str,
+        context: contextvars.Context,
+        pool: BlockingPool,
     ) -> None:
+        self._generate = generate
         self._operation = operation
-        self._arguments = arguments
         self._context = context
         self._pool = pool
         self._generator: Generator[Any, None, None] | None = None
@@ -113,8 +116,8 @@ class BlockingSteps:
 
     def _advance(self) -> Any:
         if self._generator is None:
-            self._generator = self._operation.function(**self._operation.arguments(self._arguments))
+            self._generator = self._generate()
         try:
-            return encoded(self._operation, next(self._generator), self._arguments)
+            return encode_answer(self._operation, next(self._generator))
         except StopIteration:
             return END

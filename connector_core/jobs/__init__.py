@@ -7,7 +7,6 @@ tell in its own name travels in resource metas of its own.
 
 from connector_core.jobs.creates import Created
 from connector_core.jobs.jobs import Jobs
-from connector_core.jobs.memory import Memory
-from connector_core.jobs.opening import open_memory
+from connector_core.jobs.memory import Memory, open_memory
 
 __all__ = ["Created", "Jobs", "Memory", "open_memory"]

@@ -8,12 +8,11 @@ again; and what was started for an attempt that nobody ever got an answer about 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 from connector_core.connection import Connection
+from connector_core.description import ConnectorDescription
 from connector_core.errors import (
     ConnectorError,
     DeadlineExceededError,
@@ -22,6 +21,7 @@ from connector_core.errors import (
     TransientError,
 )
 from connector_core.invocation import Invoker
+from connector_core.invocation.offers import TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.claims import Claims, Done, SupersededError, name_of
 from connector_core.jobs.eager import begin, is_over
@@ -29,21 +29,10 @@ from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.orphans import Orphans
 from connector_core.jobs.promises import Promises, patience
-from connector_core.registry import RegisteredConnector
+from connector_core.settings import Settings
 from connector_core.task import Attempt
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CreateOptions:
-    """What the settings say of creates; see there."""
-
-    remember_seconds: float = 86_400
-    orphan_seconds: float | None = None
-    failures_as_status: bool = False
-    max_result_bytes: int = 100_000
-    max_answer_bytes: int = 4 * 1024 * 1024
 
 
 class Created(NamedTuple):
@@ -67,7 +56,7 @@ class Creates:
     Args:
         invoker: runs plugin code.
         memory: keeps what was created.
-        options: the settings.
+        settings: limits and choices.
         owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
 
@@ -75,16 +64,14 @@ class Creates:
         promises: the results of sync connectors that were still to come when their creates were answered.
     """
 
-    def __init__(
-        self, invoker: Invoker, memory: Memory, options: CreateOptions, *, owner: str, limit_of: LimitOf
-    ) -> None:
+    def __init__(self, invoker: Invoker, memory: Memory, settings: Settings, *, owner: str, limit_of: LimitOf) -> None:
         self._invoker = invoker
-        self._options = options
+        self._settings = settings
         self._limit_of = limit_of
-        self.promises = Promises(memory, options.remember_seconds, limit_of=limit_of)
-        self._claims = Claims(memory, owner, options.remember_seconds)
+        self.promises = Promises(memory, settings.memory.seconds, limit_of=limit_of)
+        self._claims = Claims(memory, owner, settings.memory.seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
-        self._orphans = Orphans(invoker, self._claims, options.orphan_seconds)
+        self._orphans = Orphans(invoker, self._claims, settings.orphan_seconds)
 
     @property
     def in_flight(self) -> set[asyncio.Task[Any]]:
@@ -98,9 +85,8 @@ class Creates:
 
     async def create(
         self,
-        connector: RegisteredConnector,
-        arguments: Mapping[str, Any],
-        attempt: Attempt | None,
+        connector: ConnectorDescription,
+        offer: TaskOffer,
         timeout: float | None,
     ) -> Created:
         """Start a job, or return what was started for this attempt before; in time, a promise of a sync connector's result.
@@ -110,12 +96,12 @@ class Creates:
         Raises:
             ConnectorError: it failed and may be tried again, or failures go out as statuses.
         """
-        if attempt is None:
-            return await self._invoke(connector, arguments, timeout)
+        if (attempt := offer.attempt) is None:
+            return await self._invoke(connector, offer, timeout)
         name = name_of(connector.name, attempt.key)
         running: _Outcome | asyncio.Task[_Outcome] | None = self._running.get(name)
         if running is None:
-            running = self._begin(connector, arguments, attempt, name)
+            running = self._begin(connector, offer, attempt, name)
         if isinstance(running, asyncio.Task):
             if not await self._is_over(connector, running, patience(connector, timeout)):
                 return await self._promise(connector, attempt, running)
@@ -128,10 +114,10 @@ class Creates:
         return outcome.created
 
     def _begin(
-        self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
+        self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, name: str
     ) -> "_Outcome | asyncio.Task[_Outcome]":
         try:
-            running = begin(self._create_once(connector, arguments, attempt, name))
+            running = begin(self._create_once(connector, offer, attempt, name))
         except asyncio.CancelledError:
             raise _cancelled(connector) from None
         if isinstance(running, asyncio.Task):
@@ -145,7 +131,7 @@ class Creates:
         _retrieve(running)
 
     async def _is_over(
-        self, connector: RegisteredConnector, running: asyncio.Task[_Outcome], timeout: float | None
+        self, connector: ConnectorDescription, running: asyncio.Task[_Outcome], timeout: float | None
     ) -> bool:
         """Wait for a create that goes on if its caller goes."""
         try:
@@ -155,7 +141,7 @@ class Creates:
                 running.add_done_callback(partial(_log_unheard, connector))
 
     async def _promise(
-        self, connector: RegisteredConnector, attempt: Attempt, running: asyncio.Task[_Outcome]
+        self, connector: ConnectorDescription, attempt: Attempt, running: asyncio.Task[_Outcome]
     ) -> Created:
         """Answer before a create is over.
 
@@ -185,17 +171,17 @@ class Creates:
         self._orphans.close()
 
     async def _create_once(
-        self, connector: RegisteredConnector, arguments: Mapping[str, Any], attempt: Attempt, name: str
+        self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, name: str
     ) -> _Outcome:
         earlier = attempt.earlier_keys()  # now: the plugin is given the messages that they are read from
         if is_new := self._claims.is_new(name):  # then whoever begins this claims it, if it has to wait
-            creating = self._invoke(connector, arguments, None)
+            creating = self._invoke(connector, offer, None)
         else:
             lease = _lease(self._limit_of(connector, "do" if connector.is_sync else "create"))
             before = await self._claims.claim(name, lease)
             if before is not None:
                 return _Outcome(Created(before.resource_meta), before, is_new=False)
-            creating = self._invoke_held(connector, arguments, name, lease)
+            creating = self._invoke_held(connector, offer, name, lease)
         created = None
         try:
             created = await creating
@@ -205,20 +191,18 @@ class Creates:
         finally:
             if earlier:
                 later = created.resource_meta if created is not None else b""
-                self._orphans.delete_earlier(connector, earlier, later, arguments["connection"])
+                self._orphans.delete_earlier(connector, earlier, later, offer.connection)
         if is_new and name not in self._running:  # nobody else has had a turn, nor has one before this is answered
             self._claims.answer_at_once(name, created.resource_meta)
             return _Outcome(created, None, is_new=True)
-        return await self._kept(connector, name, created, arguments["connection"])
+        return await self._kept(connector, name, created, offer.connection)
 
-    async def _invoke_held(
-        self, connector: RegisteredConnector, arguments: Mapping[str, Any], name: str, lease: float
-    ) -> Created:
+    async def _invoke_held(self, connector: ConnectorDescription, offer: TaskOffer, name: str, lease: float) -> Created:
         with self._claims.held(name, lease):
-            return await self._invoke(connector, arguments, None)
+            return await self._invoke(connector, offer, None)
 
     async def _kept(
-        self, connector: RegisteredConnector, name: str, created: Created, connection: Connection
+        self, connector: ConnectorDescription, name: str, created: Created, connection: Connection
     ) -> _Outcome:
         """Remember what was created, unless somebody else's job counts by now.
 
@@ -234,7 +218,7 @@ class Creates:
             self._orphans.watch(connector, name, connection)
         return _Outcome(created, done, is_new=True)
 
-    async def _give_up_if_later(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
+    async def _give_up_if_later(self, connector: ConnectorDescription, name: str, connection: Connection) -> None:
         try:
             later = await self._claims.later_job(name)
         except MemoryUnavailableError as error:
@@ -244,41 +228,37 @@ class Creates:
             self._orphans.delete(connector, name, connection, later)
             raise SupersededError("a later attempt of this task has begun, so what this one started is deleted again")
 
-    async def _invoke(
-        self, connector: RegisteredConnector, arguments: Mapping[str, Any], timeout: float | None
-    ) -> Created:
+    async def _invoke(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> Created:
         try:
             if not connector.is_sync:
-                meta = await self._invoker.invoke(connector, "create", arguments, timeout)
-                return self._checked(connector, meta, arguments["connection"])
-            resource = fit(
-                await self._invoker.invoke(connector, "do", arguments, timeout), self._options.max_answer_bytes
-            )
+                meta = await self._invoker.invoke(connector, "create", offer, timeout)
+                return self._checked(connector, meta, offer.connection)
+            resource = fit(await self._invoker.invoke(connector, "do", offer, timeout), self._settings.max_answer_bytes)
             return Created(self._seal_result(connector, envelope.seal(resource)))
         except PermanentError as error:
-            if self._options.failures_as_status:
+            if self._settings.permanent_create_failures == "status":
                 raise
             return Created(envelope.seal(failed(error)), error)
 
-    def _checked(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> Created:
+    def _checked(self, connector: ConnectorDescription, resource_meta: bytes, connection: Connection) -> Created:
         """Refuse a resource meta that no engine receives, and delete its job, which nobody could find again."""
-        if len(resource_meta) <= self._options.max_answer_bytes - AROUND_BYTES:
+        if len(resource_meta) <= self._settings.max_answer_bytes - AROUND_BYTES:
             return Created(resource_meta)
         self._orphans.delete_job(connector, resource_meta, connection)
         raise PermanentError(
             f"the resource meta takes {len(resource_meta):,} bytes, and the engine receives "
-            f"{self._options.max_answer_bytes:,}: let the connector keep no more in it than finds the job again",
+            f"{self._settings.max_answer_bytes:,}: let the connector keep no more in it than finds the job again",
             error_code="ResourceMetaTooLarge",
             plugin=connector.plugin.name,
             operation="create",
         )
 
-    def _seal_result(self, connector: RegisteredConnector, sealed: bytes) -> bytes:
-        if len(sealed) > self._options.max_result_bytes:
+    def _seal_result(self, connector: ConnectorDescription, sealed: bytes) -> bytes:
+        if len(sealed) > self._settings.max_result_bytes:
             raise PermanentError(
                 f"connector {connector.name!r} is a sync one, but the engine called it with CreateTask, and its result of "
                 f"{len(sealed):,} bytes does not fit into a resource meta (setting max_result_bytes: "
-                f"{self._options.max_result_bytes:,}). Raise that or, where the engine is of the 1.x line, take its task "
+                f"{self._settings.max_result_bytes:,}). Raise that or, where the engine is of the 1.x line, take its task "
                 "type out of the static routing (connectorForTaskTypes): it then asks ListAgents and calls ExecuteTaskSync",
                 error_code="ResultTooLarge",
             )
@@ -295,13 +275,13 @@ class Creates:
         self._orphans.heard_of(name)
 
 
-def _outcome(connector: RegisteredConnector, running: asyncio.Task[_Outcome]) -> _Outcome:
+def _outcome(connector: ConnectorDescription, running: asyncio.Task[_Outcome]) -> _Outcome:
     if running.cancelled():
         raise _cancelled(connector)
     return running.result()
 
 
-def _cancelled(connector: RegisteredConnector) -> TransientError:
+def _cancelled(connector: ConnectorDescription) -> TransientError:
     return TransientError("the host is stopping", plugin=connector.plugin.name, operation="create")
 
 
@@ -316,7 +296,7 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         _log.error("a task of the host failed", exc_info=error)
 
 
-def _log_unheard(connector: RegisteredConnector, task: asyncio.Task[Any]) -> None:
+def _log_unheard(connector: ConnectorDescription, task: asyncio.Task[Any]) -> None:
     """Log why a create failed whose caller had gone."""
     if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
         _log.log(

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.errors import PermanentError
-from connector_core.registry import RegisteredConnector
+from connector_core.description import ConnectorDescription
+from connector_core.errors import ConnectorError, PermanentError
 from connector_core.resource import Phase
 
-LimitOf = Callable[[RegisteredConnector, str], float]
+LimitOf = Callable[[ConnectorDescription, str], float]
 
 MAX_TEXT_BYTES = 16 * 1024
 """A job's message beyond this is cut: it goes into the engine's records, for people to read."""
@@ -53,7 +53,7 @@ def fit(resource: agent_pb2.Resource, max_bytes: int) -> agent_pb2.Resource:
     return failed(PermanentError(text, error_code="OutputsTooLarge"))
 
 
-def failed(error: PermanentError) -> agent_pb2.Resource:
+def failed(error: ConnectorError) -> agent_pb2.Resource:
     """Return the resource of a job that has failed for good."""
     resource = agent_pb2.Resource(phase=Phase.FAILED.value, message=cut_text(_text(error), MAX_TEXT_BYTES))
     code = error.error_code or type(error).__name__.removesuffix("Error")
@@ -70,6 +70,6 @@ def cut_text(text: str, max_bytes: int) -> str:
     return encoded.decode()
 
 
-def _text(error: PermanentError) -> str:
+def _text(error: ConnectorError) -> str:
     where = f"plugin {error.plugin!r}, {error.operation}(): " if error.plugin and error.operation else ""
     return f"{where}{error.message or type(error).__name__}"

@@ -2,7 +2,10 @@
 
 from typing import Protocol
 
-from connector_core.jobs.memory_process import Entries
+from connector_core.jobs.memory_process import Entries, ProcessMemory
+from connector_core.settings import MemorySettings
+
+_BYTES_AN_ENTRY = 1000
 
 
 class Memory(Protocol):
@@ -39,3 +42,20 @@ class Memory(Protocol):
 
     async def close(self) -> None:
         """Close files and connections; again is no error."""
+
+
+def open_memory(settings: MemorySettings) -> Memory:
+    """Open the memory that the settings choose.
+
+    Raises:
+        SettingsError: it cannot be opened.
+    """
+    if settings.kind == "sqlite":
+        from connector_core.jobs.memory_sqlite import SqliteMemory
+
+        return SqliteMemory(settings.path, settings.entries)
+    if settings.kind == "redis":
+        from connector_core.jobs.memory_redis import RedisMemory
+
+        return RedisMemory(settings.url.get_secret_value())
+    return ProcessMemory(settings.entries * _BYTES_AN_ENTRY)

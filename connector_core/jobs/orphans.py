@@ -7,12 +7,12 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from connector_core.connection import Connection
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, JobNotFoundError
 from connector_core.invocation import Invoker
+from connector_core.invocation.offers import JobOffer
 from connector_core.jobs import envelope
-from connector_core.jobs.arguments import job_arguments
 from connector_core.jobs.claims import Claims, name_of
-from connector_core.registry import RegisteredConnector
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Orphans:
         self._ageing: dict[str, asyncio.TimerHandle] = {}
         self.under_way: set[asyncio.Task[None]] = set()
 
-    def watch(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
+    def watch(self, connector: ConnectorDescription, name: str, connection: Connection) -> None:
         """Delete an attempt's job in due time, unless `heard_of` is called before."""
         if self._after is not None:
             loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Orphans:
             timer.cancel()
 
     def delete_earlier(
-        self, connector: RegisteredConnector, earlier: Iterable[str], later: bytes, connection: Connection
+        self, connector: ConnectorDescription, earlier: Iterable[str], later: bytes, connection: Connection
     ) -> None:
         """Delete what earlier attempts of a task started without anybody having got the answer.
 
@@ -64,11 +64,11 @@ class Orphans:
         """
         self._spawn(self._delete_each(connector, earlier, later, connection))
 
-    def delete(self, connector: RegisteredConnector, name: str, connection: Connection, later: bytes) -> None:
+    def delete(self, connector: ConnectorDescription, name: str, connection: Connection, later: bytes) -> None:
         """Delete what one attempt started, unless that is what a later one did."""
         self._spawn(self._delete_orphan(connector, name, connection, later))
 
-    def delete_job(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> None:
+    def delete_job(self, connector: ConnectorDescription, resource_meta: bytes, connection: Connection) -> None:
         """Delete a job that no attempt's name finds."""
         self._spawn(self._delete_job(connector, resource_meta, connection))
 
@@ -78,34 +78,34 @@ class Orphans:
             timer.cancel()
         self._ageing.clear()
 
-    def _aged(self, connector: RegisteredConnector, name: str, connection: Connection) -> None:
+    def _aged(self, connector: ConnectorDescription, name: str, connection: Connection) -> None:
         self._ageing.pop(name, None)
         self._spawn(self._delete_orphan(connector, name, connection))
 
     async def _delete_each(
-        self, connector: RegisteredConnector, earlier: Iterable[str], later: bytes, connection: Connection
+        self, connector: ConnectorDescription, earlier: Iterable[str], later: bytes, connection: Connection
     ) -> None:
         for key in earlier:
             await self._delete_orphan(connector, name_of(connector.name, key), connection, later)
 
     async def _delete_orphan(
-        self, connector: RegisteredConnector, name: str, connection: Connection, later: bytes | None = None
+        self, connector: ConnectorDescription, name: str, connection: Connection, later: bytes | None = None
     ) -> None:
         orphan = await self._claims.doom(name, later)
         if orphan is not None:
             await self._delete_job(connector, orphan, connection)
             await self._claims.gone(name)
 
-    async def _delete_job(self, connector: RegisteredConnector, resource_meta: bytes, connection: Connection) -> None:
+    async def _delete_job(self, connector: ConnectorDescription, resource_meta: bytes, connection: Connection) -> None:
         """Delete a job that the host has to see to by itself, with what the create brought that led to it."""
         if envelope.unseal(resource_meta) is not None:
             return
         from connector_core.jobs.retrying import try_patiently
 
         began = time.monotonic()
-        arguments = {"connection": connection, **job_arguments(connector, resource_meta)}
+        offer = JobOffer(resource_meta, connection)
         try:
-            await try_patiently(_DELETE_TRIES, lambda: self._invoker.invoke(connector, "delete", arguments))
+            await try_patiently(_DELETE_TRIES, lambda: self._invoker.invoke(connector, "delete", offer))
         except JobNotFoundError:
             return
         except ConnectorError as error:

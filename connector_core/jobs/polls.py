@@ -9,33 +9,28 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import (
     BackendUnavailableError,
     ConnectorError,
     DeadlineExceededError,
-    IllegalAnswerError,
-    InvalidRequestError,
+    InPoll,
     MemoryUnavailableError,
-    PermanentError,
-    TransientError,
-    UnsupportedOperationError,
 )
 from connector_core.invocation import Invoker
-from connector_core.jobs.arguments import job_arguments
-from connector_core.jobs.asking import Asking
-from connector_core.jobs.batches import Batches
+from connector_core.invocation.offers import JobOffer
 from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.recent import RecentAnswers
 from connector_core.jobs.records import JobRecord, Known
-from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
+from connector_core.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -43,16 +38,36 @@ _KEPT_BYTES = 64 * 1024
 """An answer beyond this is not kept, or only what matters of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PollOptions:
-    """What the settings say of polls; see there."""
+class _Asking:
+    """What a call ends with, kept for whoever else waits for the same answer: mostly nobody."""
 
-    budget_failures: int = 100
-    budget_seconds: float = 3600
-    remember_seconds: float = 86_400
-    max_answer_bytes: int = 4 * 1024 * 1024
-    batch_window: float = 0.02
-    batch_size: int = 500
+    __slots__ = ("_outcome",)
+
+    def __init__(self) -> None:
+        self._outcome: asyncio.Future[agent_pb2.Resource] | None = None
+
+    @property
+    def outcome(self) -> "asyncio.Future[agent_pb2.Resource]":
+        """What the call is going to end with; cancelled if its caller goes."""
+        if self._outcome is None:
+            self._outcome = asyncio.get_running_loop().create_future()
+        return self._outcome
+
+    def answered(self, resource: agent_pb2.Resource) -> None:
+        """Give the others the answer."""
+        if self._outcome is not None:
+            self._outcome.set_result(resource)
+
+    def failed(self, error: ConnectorError) -> None:
+        """Give the others the failure."""
+        if self._outcome is not None:
+            self._outcome.set_exception(error)
+            self._outcome.exception()  # they may have gone meanwhile
+
+    def give_up(self) -> None:
+        """Let the next in line ask, if there is no outcome."""
+        if self._outcome is not None:
+            self._outcome.cancel()
 
 
 class Polls:
@@ -61,7 +76,7 @@ class Polls:
     Args:
         invoker: runs plugin code.
         memory: keeps the jobs' last phases.
-        options: the settings.
+        settings: limits and choices.
         limit_of: the longest time that an operation of a connector may take, in seconds.
         clock: the wall clock, in seconds; a job may fail for longer than this process lives.
     """
@@ -70,7 +85,7 @@ class Polls:
         self,
         invoker: Invoker,
         memory: Memory,
-        options: PollOptions,
+        settings: Settings,
         *,
         limit_of: LimitOf,
         clock: Callable[[], float] = time.time,
@@ -78,31 +93,28 @@ class Polls:
         self._invoker = invoker
         self._memory = memory
         self._at_once = memory.at_once
-        self._options = options
+        self._settings = settings
         self._limit_of = limit_of
         self._clock = clock
-        self._asking: dict[bytes, Asking] = {}
+        self._asking: dict[bytes, _Asking] = {}
         self._recent = RecentAnswers()
-        self._batches = Batches(invoker, options.batch_window, options.batch_size)
 
-    async def get(
-        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], timeout: float | None
-    ) -> agent_pb2.Resource:
+    async def get(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> agent_pb2.Resource:
         """Return a job's state; calls for one job at the same time run once, with what the first of them brings.
 
         Raises:
             ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
         """
         end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
-        job = _job_id(connector, resource_meta, arguments["output_prefix"])
+        job = _job_id(connector, offer.resource_meta, offer.output_prefix)
         if connector.min_poll_interval and (recent := self._recent.get(job)) is not None:
             return recent
         while (asking := self._asking.get(job)) is not None:
             if (answer := await self._join(asking, job, end)) is not None:
                 return answer
-        asking = self._asking[job] = Asking()
+        asking = self._asking[job] = _Asking()
         try:
-            resource = await self._ask(connector, job, resource_meta, arguments, end)
+            resource = await self._ask(connector, job, offer, end)
         except ConnectorError as error:
             asking.failed(error)
             raise
@@ -116,11 +128,7 @@ class Polls:
             self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
-    async def close(self) -> None:
-        """Give up what is being asked for."""
-        await self._batches.close()
-
-    async def _join(self, asking: Asking, job: bytes, end: float) -> agent_pb2.Resource | None:
+    async def _join(self, asking: _Asking, job: bytes, end: float) -> agent_pb2.Resource | None:
         """Wait for the call that asks already; return `None` if its caller has gone and it was given up."""
         outcome = asking.outcome
         await asyncio.wait([outcome], timeout=max(0.0, end - time.monotonic()))
@@ -132,55 +140,51 @@ class Polls:
         return _last_known((await self._look_up(job)).record, late)
 
     async def _ask(
-        self, connector: RegisteredConnector, job: bytes, resource_meta: bytes, arguments: Mapping[str, Any], end: float
+        self, connector: ConnectorDescription, job: bytes, offer: JobOffer, end: float
     ) -> agent_pb2.Resource:
         known = await self._look_up(job) if self._at_once is None else _known(self._at_once.get(_key(job)))
         if known.record.resource is not None:
             return agent_pb2.Resource.FromString(known.record.resource)
         try:
             try:
-                resource = await self._ask_once(connector, resource_meta, arguments, end)
-            except TransientError as error:
-                resource = await self._ask_again(error, connector, resource_meta, arguments, end)
-        except (InvalidRequestError, UnsupportedOperationError, IllegalAnswerError):
-            raise
-        except PermanentError as error:
-            resource = failed(error)
+                resource = await self._ask_once(connector, offer, end)
+            except ConnectorError as error:
+                if error.in_poll is not InPoll.RIDDEN_OUT:
+                    raise
+                resource = await self._ask_again(error, connector, offer, end)
         except ConnectorError as error:
-            return await self._ride_out(job, known, error)
-        return await self._learnt(connector, job, known, fit(resource, self._options.max_answer_bytes))
+            if error.in_poll is InPoll.ANSWERED:
+                raise
+            if error.in_poll is InPoll.RIDDEN_OUT:
+                return await self._ride_out(job, known, error)
+            resource = failed(error)
+        return await self._learnt(connector, job, known, fit(resource, self._settings.max_answer_bytes))
 
     async def _ask_again(
         self,
-        first: TransientError,
-        connector: RegisteredConnector,
-        resource_meta: bytes,
-        arguments: Mapping[str, Any],
+        first: ConnectorError,
+        connector: ConnectorDescription,
+        offer: JobOffer,
         end: float,
     ) -> agent_pb2.Resource:
         from connector_core.jobs.retrying import pause_after, try_until
 
         pause = pause_after(first)
-        if isinstance(first, IllegalAnswerError) or time.monotonic() + pause >= end:
+        if time.monotonic() + pause >= end:
             raise first
         await asyncio.sleep(pause)
         try:
-            return await try_until(end, lambda: self._ask_once(connector, resource_meta, arguments, end))
+            return await try_until(end, lambda: self._ask_once(connector, offer, end))
         except DeadlineExceededError as late:
             raise first from late  # it says more than that the last try was cut
 
-    async def _ask_once(
-        self, connector: RegisteredConnector, resource_meta: bytes, arguments: Mapping[str, Any], end: float
-    ) -> agent_pb2.Resource:
-        if "get_many" in connector.operations:
-            timeout = max(0.001, end - time.monotonic())
-            return await self._batches.get(connector, resource_meta, arguments["connection"], timeout)
-        offered = {**arguments, **job_arguments(connector, resource_meta)}
-        answer: agent_pb2.Resource = await self._invoker.invoke(connector, "get", offered, end=end)
-        return answer
+    def _ask_once(
+        self, connector: ConnectorDescription, offer: JobOffer, end: float
+    ) -> Coroutine[Any, Any, agent_pb2.Resource]:
+        return self._invoker.invoke(connector, "get", offer, end=end)
 
     async def _learnt(
-        self, connector: RegisteredConnector, job: bytes, known: Known, resource: agent_pb2.Resource
+        self, connector: ConnectorDescription, job: bytes, known: Known, resource: agent_pb2.Resource
     ) -> agent_pb2.Resource:
         """Remember what is new, and hold the connector to a terminal phase that it has told before."""
         record = known.record
@@ -211,7 +215,7 @@ class Polls:
         record = await self._remember(job, known, failing)
         if record is not failing:
             return _last_known(record, error)
-        if record.failures > self._options.budget_failures or now - since > self._options.budget_seconds:
+        if record.failures > self._settings.ride_out.failures or now - since > self._settings.ride_out.seconds:
             raise error
         _log.warning(
             "plugin %s: get() failed, %d times in a row now, and the last known phase is answered: %s",
@@ -232,7 +236,7 @@ class Polls:
 
     async def _remember(self, job: bytes, known: Known, new: JobRecord) -> JobRecord:
         """Remember `new`, unless another host has come to know the job's end meanwhile; return what is remembered then."""
-        key, data, seconds = _key(job), new.encode(), self._options.remember_seconds
+        key, data, seconds = _key(job), new.encode(), self._settings.memory.seconds
         try:
             while not await (
                 self._memory.add(key, data, seconds)
@@ -285,7 +289,7 @@ def _patience(timeout: float | None, limit: float) -> float:
     return max(0.0, whole - min(0.5, whole / 4))
 
 
-def _job_id(connector: RegisteredConnector, resource_meta: bytes, output_prefix: str) -> bytes:
+def _job_id(connector: ConnectorDescription, resource_meta: bytes, output_prefix: str) -> bytes:
     """Tell jobs apart, those too whose connector writes the same resource meta for several tasks, as flytekit's sensor does."""
     parts = b"%b\0%b%b%b" % (
         connector.name.encode(),

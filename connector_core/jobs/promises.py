@@ -12,12 +12,12 @@ from typing import Any
 
 from flyteidl.admin import agent_pb2
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, MemoryUnavailableError, PermanentError
 from connector_core.jobs import envelope
 from connector_core.jobs.envelope import Promise
 from connector_core.jobs.limits import MAX_TEXT_BYTES, LimitOf, cut_text, failed
 from connector_core.jobs.memory import Memory
-from connector_core.registry import RegisteredConnector
 from connector_core.resource import Phase
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Promises:
 
     async def make(
         self,
-        connector: RegisteredConnector,
+        connector: ConnectorDescription,
         attempt: str,
         running: "asyncio.Future[Any]",
         result: Callable[[], bytes],
@@ -75,7 +75,7 @@ class Promises:
                 running.add_done_callback(lambda _ended: self._ended(key, result))
         return envelope.seal_promise(Promise(attempt, self._clock() + left))
 
-    async def kept(self, connector: RegisteredConnector, promise: Promise) -> agent_pb2.Resource:
+    async def kept(self, connector: ConnectorDescription, promise: Promise) -> agent_pb2.Resource:
         """Return the result, or that it is still to come; a failure that may be tried again where it never will."""
         key = _key(connector, promise.attempt)
         if key in self._running:
@@ -97,7 +97,7 @@ class Promises:
             return _retryable("the host that ran do() has ended, or does not know of it any more")
         return _under_way("do() has not ended yet, or runs at another replica")
 
-    def cancel(self, connector: RegisteredConnector, promise: Promise) -> None:
+    def cancel(self, connector: ConnectorDescription, promise: Promise) -> None:
         """Cancel what is under way here for a promise; nothing, where it is not."""
         key = _key(connector, promise.attempt)
         if (running := self._running.get(key)) is not None:
@@ -125,7 +125,7 @@ class Promises:
             del self._running[key]
 
 
-def patience(connector: RegisteredConnector, timeout: float | None) -> float | None:
+def patience(connector: ConnectorDescription, timeout: float | None) -> float | None:
     """Return how long a create is waited for: where its result can be promised, so long that there is time to say so."""
     if timeout is None or not connector.is_sync:
         return timeout
@@ -158,5 +158,5 @@ def _under_way(text: str) -> agent_pb2.Resource:
     return agent_pb2.Resource(phase=Phase.RUNNING.value, message=text)
 
 
-def _key(connector: RegisteredConnector, attempt: str) -> str:
+def _key(connector: ConnectorDescription, attempt: str) -> str:
     return f"promise/{connector.name}/{attempt}"

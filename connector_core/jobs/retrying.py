@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from connector_core.errors import IllegalAnswerError, RateLimitedError, TransientError
+from connector_core.errors import ConnectorError, InPoll, RateLimitedError, TransientError
 
 T = TypeVar("T")
 
@@ -31,10 +31,10 @@ async def try_until(end: float, work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except TransientError as error:
+        except ConnectorError as error:
             failures += 1
             pause = max(_backoff(failures, _POLL_PAUSE, _POLL_PAUSE_AT_MOST), _asked_for(error))
-            if isinstance(error, IllegalAnswerError) or time.monotonic() + pause >= end:
+            if error.in_poll is not InPoll.RIDDEN_OUT or time.monotonic() + pause >= end:
                 raise
         await asyncio.sleep(pause)
 

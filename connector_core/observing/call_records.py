@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from connector_core.registry import PluginIdentity
+from connector_core.description import PluginIdentity
 
 
 class CallRecord(NamedTuple):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter, time
 from typing import NamedTuple
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, Fault, PluginCallError
 from connector_core.metrics import Metrics, create_operation, delete_operation, do_operation
 from connector_core.metrics.tallies import RequestTally, TallyKey
 from connector_core.observing.call_records import REQUEST, CallListener, CallRecord, Subject
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 
 _log = logging.getLogger("connector_core.calls")
 
@@ -39,15 +40,15 @@ class Recorder:
     def __init__(self, metrics: Metrics, *listeners: CallListener) -> None:
         self.metrics = metrics
         self.listeners = listeners
-        self._kinds: dict[tuple[RegisteredConnector, str, str], CallKind] = {}
+        self._kinds: dict[tuple[str, str, str], CallKind] = {}
         self._unknown: dict[str, RequestTally] = {}
         self._job_names: OrderedDict[int, tuple[str, str]] = OrderedDict()
         """By task type and resource meta: the job's name, and the output prefix that its polls bring."""
         self._refusals: dict[tuple[str, str], _Refusals] = {}
 
-    def kind(self, connector: RegisteredConnector, task_type: str, operation: str) -> CallKind:
+    def kind(self, connector: ConnectorDescription, task_type: str, operation: str) -> CallKind:
         """Return what calls share that are about this; only names that are registered become metric labels."""
-        key = (connector, task_type, operation)
+        key = (connector.name, task_type, operation)
         if (found := self._kinds.get(key)) is None:
             plugin, name = connector.plugin.name, connector.name
             tally = self.metrics.requests.of(TallyKey(task_type, operation, plugin, name))
@@ -115,7 +116,7 @@ class _Refusals:
 class CallRecording:
     """One RPC as it is recorded, from its arrival to its end."""
 
-    _connector: RegisteredConnector | None = None
+    _connector: ConnectorDescription | None = None
     _execution = ""
 
     def __init__(self, recorder: Recorder, operation: str, task_type: str) -> None:
@@ -128,7 +129,7 @@ class CallRecording:
 
     def find(
         self, registry: ConnectorRegistry, task_type: str, version: int, execution: str = "", resource_meta: bytes = b""
-    ) -> RegisteredConnector:
+    ) -> ConnectorDescription:
         """Look up the connector that this request is about.
 
         Args:

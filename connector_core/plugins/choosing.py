@@ -1,15 +1,14 @@
 """What the operator decides of loaded plugins: which one serves what, which ones the host needs, which risks it takes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 
-from msgspec.structs import replace
-
-from connector_core.connector import AsyncConnectorBase
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConflictError, PluginLoadError
+from connector_core.inspection import InspectedConnector
 from connector_core.plugins.discovery import PluginLoadResult
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
 from connector_core.settings.kinds import OF_NAME
 from connector_core.task import TaskCategory
@@ -28,11 +27,11 @@ def build_registry(result: PluginLoadResult, prefer: Mapping[str, str]) -> Conne
             are named, with the plugins' distributions.
     """
     connectors = [connector for plugin in result.loaded for connector in plugin.connectors]
-    claims: dict[TaskCategory, list[RegisteredConnector]] = defaultdict(list)
+    claims: dict[TaskCategory, list[ConnectorDescription]] = defaultdict(list)
     for connector in connectors:
-        for category in connector.categories:
-            claims[category].append(connector)
-    winners: dict[TaskCategory, RegisteredConnector] = {}
+        for category in connector.description.categories:
+            claims[category].append(connector.description)
+    winners: dict[TaskCategory, ConnectorDescription] = {}
     conflicts = []
     for category, claiming in claims.items():
         chosen = claiming if len(claiming) == 1 else [c for c in claiming if c.plugin.name == prefer.get(str(category))]
@@ -49,48 +48,55 @@ def build_registry(result: PluginLoadResult, prefer: Mapping[str, str]) -> Conne
 
 
 def _served(
-    connectors: Iterable[RegisteredConnector], winners: Mapping[TaskCategory, RegisteredConnector]
-) -> Iterator[RegisteredConnector]:
+    connectors: Iterable[InspectedConnector], winners: Mapping[TaskCategory, ConnectorDescription]
+) -> Iterator[InspectedConnector]:
     """Yield the connectors that serve anything, each with what it serves."""
     for connector in connectors:
-        kept = tuple(category for category in connector.categories if winners[category] is connector)
+        described = connector.description
+        kept = tuple(category for category in described.categories if winners[category] is described)
         if kept:
-            yield connector if kept == connector.categories else replace(connector, categories=kept)
+            yield connector if kept == described.categories else connector.described_as(categories=kept)
 
 
 def _with_names_of_their_own(
-    connectors: Iterable[RegisteredConnector], prefer: Mapping[str, str]
-) -> list[RegisteredConnector]:
+    connectors: Iterable[InspectedConnector], prefer: Mapping[str, str]
+) -> list[InspectedConnector]:
     """Return the connectors; of those that have one name, all but the preferred one get their plugin's name after it.
 
     Raises:
         ConflictError: it is not said which one keeps the name.
     """
     served = list(connectors)
-    users: dict[str, list[RegisteredConnector]] = defaultdict(list)
+    users: dict[str, list[ConnectorDescription]] = defaultdict(list)
     for connector in served:
-        users[connector.name].append(connector)
+        users[connector.description.name].append(connector.description)
     shared = {name: using for name, using in users.items() if len(using) > 1}
     conflicts = [
         _name_conflict(name, using, prefer.get(f"{OF_NAME}{name}"))
         for name, using in shared.items()
-        if prefer.get(f"{OF_NAME}{name}") not in [one.plugin.name for one in using]
+        if prefer.get(f"{OF_NAME}{name}") not in [description.plugin.name for description in using]
     ]
     if conflicts:
         raise ConflictError("\n".join(conflicts))
     return [
-        replace(one, name=_second_name(one))
-        if one.name in shared and one.plugin.name != prefer[f"{OF_NAME}{one.name}"]
-        else one
-        for one in served
+        _renamed(connector) if _loses_name(connector.description, shared, prefer) else connector for connector in served
     ]
 
 
-def _second_name(connector: RegisteredConnector) -> str:
+def _loses_name(connector: ConnectorDescription, shared: Collection[str], prefer: Mapping[str, str]) -> bool:
+    return connector.name in shared and connector.plugin.name != prefer[f"{OF_NAME}{connector.name}"]
+
+
+def _renamed(connector: InspectedConnector) -> InspectedConnector:
+    described = connector.description
+    return connector.described_as(name=_second_name(described), given_name=described.name)
+
+
+def _second_name(connector: ConnectorDescription) -> str:
     return f"{connector.name} ({connector.plugin.name})"
 
 
-def _name_conflict(name: str, using: Sequence[RegisteredConnector], preferred: str | None) -> str:
+def _name_conflict(name: str, using: Sequence[ConnectorDescription], preferred: str | None) -> str:
     problem = _undecided(
         f"the connector name {name!r} is used",
         using,
@@ -102,7 +108,7 @@ def _name_conflict(name: str, using: Sequence[RegisteredConnector], preferred: s
     return problem + others if preferred is None else problem
 
 
-def _conflict(category: TaskCategory, claiming: Sequence[RegisteredConnector], preferred: str | None) -> str:
+def _conflict(category: TaskCategory, claiming: Sequence[ConnectorDescription], preferred: str | None) -> str:
     return _undecided(
         f"task type {str(category)!r} is claimed",
         claiming,
@@ -114,7 +120,7 @@ def _conflict(category: TaskCategory, claiming: Sequence[RegisteredConnector], p
 
 def _undecided(
     what: str,
-    connectors: Sequence[RegisteredConnector],
+    connectors: Sequence[ConnectorDescription],
     preferred: str | None,
     *,
     prefer: Callable[[str], str],
@@ -163,9 +169,9 @@ def metadata_risks(result: PluginLoadResult, settings: Settings) -> list[str]:
         return []
     at_risk: dict[str, list[str]] = defaultdict(list)
     for plugin in result.loaded:
-        for entry in plugin.connectors:
-            if isinstance(entry.connector, AsyncConnectorBase) and (what := entry.connector.metadata_risk):
-                at_risk[what].append(f"{entry.name!r} of plugin {entry.plugin.name!r}")
+        for connector in plugin.descriptions:
+            if connector.risk:
+                at_risk[connector.risk].append(f"{connector.name!r} of plugin {connector.plugin.name!r}")
     return [
         f"resource metas are not signed here, and a connector that {what} runs whatever code is in a forged one, for everyone "
         f"who reaches the gRPC port: {', '.join(connectors)}. Set [signing] once no task of another server runs"

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.errors import ConflictError
 from connector_core.hookspecs import ENTRY_POINT_GROUP
+from connector_core.inspection import InspectedConnector
 from connector_core.plugins.distributions import BrokenDistribution, InstalledPoint, entry_points_of
-from connector_core.registry import PluginIdentity, RegisteredConnector
 from connector_core.settings import Settings
 
 
@@ -95,9 +96,14 @@ class FoundPlugin(msgspec.Struct, frozen=True):
 class LoadedPlugin(FoundPlugin, frozen=True):
     """A plugin that loaded, with the connectors that it brings (there may be none)."""
 
-    connectors: tuple[RegisteredConnector, ...]
+    connectors: tuple[InspectedConnector, ...]
     seconds: float
     summary: str = ""
+
+    @property
+    def descriptions(self) -> tuple[ConnectorDescription, ...]:
+        """What the host knows of the connectors."""
+        return tuple(connector.description for connector in self.connectors)
 
 
 class FailedPlugin(FoundPlugin, frozen=True):

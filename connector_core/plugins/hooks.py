@@ -13,11 +13,13 @@ from msgspec.structs import replace
 
 from connector_core import hookspecs
 from connector_core.connector import ConnectorBase
+from connector_core.description import PluginIdentity
 from connector_core.errors import PluginLoadError
 from connector_core.hookspecs import PROJECT, Adopted, BridgedPlugin, hookimpl
+from connector_core.inspection import InspectedConnector, inspect_connector
 from connector_core.likeness import alike
 from connector_core.plugins.discovery import PluginSource
-from connector_core.registry import ConnectorRegistry, PluginIdentity, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 
 WHAT_A_PLUGIN_LOOKS_LIKE = """\
 a plugin is a module with a function marked as a hook:
@@ -43,7 +45,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """What came of a plugin's hooks; its identity names the bridge that knows all that it brings."""
 
     identity: PluginIdentity
-    connectors: tuple[RegisteredConnector, ...]
+    connectors: tuple[InspectedConnector, ...]
     summary: str
     bridged: tuple[PluginSource, ...]
     bridge: Bridge | None
@@ -70,10 +72,13 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
             raise PluginLoadError(_without_hooks(source, bridges))
         identity = replace(identity, bridge=knowing)
     brought = [one for answer in manager.hook.register_connectors(config=config) for one in _connectors(answer, source)]
-    own = ConnectorRegistry()  # finds what clashes within the plugin itself
+    connectors = tuple(inspect_connector(connector, identity) for connector in (*brought, *adopted.connectors))
+    within = ConnectorRegistry()  # finds what clashes within the plugin itself
+    for connector in connectors:
+        within.add(connector)
     return Loaded(
         identity,
-        tuple(own.register(connector, plugin=identity) for connector in (*brought, *adopted.connectors)),
+        connectors,
         adopted.note or _summary(plugin),
         tuple(
             _bridged(one, source)

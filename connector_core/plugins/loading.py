@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from connector_core.description import PluginIdentity
 from connector_core.errors import PluginLoadError
 from connector_core.observing.call_records import CODE, Subject
 from connector_core.plugins.discovery import (
@@ -22,7 +23,6 @@ from connector_core.plugins.discovery import (
 )
 from connector_core.plugins.hooks import Bridge, load
 from connector_core.plugins.unknown import unknown_names
-from connector_core.registry import PluginIdentity
 from connector_core.settings import Settings, section
 
 

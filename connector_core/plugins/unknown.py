@@ -32,7 +32,7 @@ def unknown_names(settings: Settings, result: PluginLoadResult) -> Iterator[str]
 
 def _limits(settings: Settings, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:
     """Sections of connectors are checked as far as their plugin was loaded: what others bring is not known."""
-    loaded = {plugin.identity.name: plugin.connectors for plugin in result.loaded}
+    loaded = {plugin.identity.name: plugin.descriptions for plugin in result.loaded}
     connectors = [f"{plugin}/{one.name}" for plugin, brought in loaded.items() for one in brought]
     known = [*plugins, *connectors]
     spelt = {as_variable(name) for name in known}
@@ -50,7 +50,7 @@ def _limits(settings: Settings, result: PluginLoadResult, plugins: Collection[st
 
 def _preferences(settings: Settings, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:
     """What is preferred is checked where the plugin was loaded, since only then is known what it brings."""
-    brought = {plugin.identity.name: plugin.connectors for plugin in result.loaded}
+    brought = {plugin.identity.name: plugin.descriptions for plugin in result.loaded}
     for about, plugin in settings.prefer.items():
         place = f"prefer {about}={plugin}"
         if plugin not in plugins:

@@ -1,8 +1,13 @@
 """Jobs are created, polled and deleted: `flyteidl.service.AsyncAgentService`, and its like in the second generation."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+from flyteidl.admin import agent_pb2
+
+from connector_core.description import ConnectorDescription
 from connector_core.errors import IllegalAnswerError
+from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
     create_operation,
@@ -12,9 +17,8 @@ from connector_core.metrics import (
     get_operation,
 )
 from connector_core.observing.recorder import Recorder
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services.arguments import create_arguments, get_arguments, key_of, logs_arguments, metrics_arguments
-from connector_core.services.decoding import category_of, find_by_template, size_of_inputs
+from connector_core.registry import ConnectorRegistry
+from connector_core.services.decoding import category_of, find_by_template, moment, size_of_inputs, span
 from connector_core.services.dialects import Dialect
 from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
 from connector_core.services.v1 import V1
@@ -49,9 +53,8 @@ class AsyncConnectorService:
         execution, inputs = message.task_execution_metadata.task_execution_id, message.inputs
         connector = find_by_template(self._registry, message.template, execution, request)
         request.count_input(size_of_inputs(raw, inputs))
-        attempt = Attempt.of(execution, message.output_prefix)
-        arguments = create_arguments(message, inputs, connection, key_of(attempt))
-        created = await self._jobs.create(connector, arguments, attempt, request.timeout)
+        offer = TaskOffer(message, inputs, connection, Attempt.of(execution, message.output_prefix))
+        created = await self._jobs.create(connector, offer, request.timeout)
         request.created(created.resource_meta, message.output_prefix)
         if created.failure is not None:
             request.answered_failure(created.failure)
@@ -63,8 +66,8 @@ class AsyncConnectorService:
         message, connection = self._dialect.read_get(raw)
         execution = message.output_prefix  # the engine's prefixes carry the execution, and end in the attempt
         connector = request.find(self._registry, *category_of(message), execution, message.resource_meta)
-        arguments = get_arguments(message, connection)
-        resource = await self._jobs.get(connector, message.resource_meta, arguments, request.timeout)
+        offer = JobOffer(message.resource_meta, connection, execution)
+        resource = await self._jobs.get(connector, offer, request.timeout)
         return self._dialect.write_resource(resource)
 
     @record_connector_metrics(delete_operation)
@@ -72,7 +75,7 @@ class AsyncConnectorService:
         """Cancel a job."""
         message, connection = self._dialect.read_delete(raw)
         connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
-        await self._jobs.delete(connector, message.resource_meta, {"connection": connection}, request.timeout)
+        await self._jobs.delete(connector, JobOffer(message.resource_meta, connection), request.timeout)
         return self._dialect.write_deleted()
 
     @record_connector_metrics(get_metrics_operation)
@@ -80,8 +83,8 @@ class AsyncConnectorService:
         """Return a job's CPU, memory and the like."""
         message = self._dialect.read_metrics(raw)
         connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
-        arguments = metrics_arguments(message)
-        results = await self._jobs.get_metrics(connector, message.resource_meta, arguments, request.timeout)
+        offer = JobOffer(message.resource_meta, details=_metrics_details(message))
+        results = await self._jobs.get_metrics(connector, offer, request.timeout)
         return self._dialect.write_metrics(results)
 
     @record_connector_stream(get_logs_operation)
@@ -89,15 +92,25 @@ class AsyncConnectorService:
         """Stream a job's log lines, each page's token before its lines."""
         message = self._dialect.read_logs(raw)
         connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
-        arguments = logs_arguments(message)
-        async for pages in self._jobs.get_logs(connector, message.resource_meta, arguments, request.timeout):
+        offer = JobOffer(message.resource_meta, details={"lines": message.lines, "token": message.token})
+        async for pages in self._jobs.get_logs(connector, offer, request.timeout):
             for page in pages:
                 _refuse_token(page.token, connector)
                 for answer in self._dialect.write_logs(page):
                     yield answer
 
 
-def _refuse_token(token: str, connector: RegisteredConnector) -> None:
+def _metrics_details(request: agent_pb2.GetTaskMetricsRequest) -> dict[str, Any]:
+    """Return what `get_metrics` is offered besides the job; times that the request leaves out are `None`."""
+    return {
+        "queries": list(request.queries),
+        "start_time": moment(request.start_time) if request.HasField("start_time") else None,
+        "end_time": moment(request.end_time) if request.HasField("end_time") else None,
+        "step": span(request.step) if request.HasField("step") else None,
+    }
+
+
+def _refuse_token(token: str, connector: ConnectorDescription) -> None:
     """Refuse a token that no client could send back, as it is or at all."""
     if len(token) > MAX_TOKEN_LENGTH:
         problem = f"a token of {len(token):,} characters, where {MAX_TOKEN_LENGTH:,} have to find the next page"

@@ -11,8 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from connector_core.description import ConnectorDescription
 from connector_core.errors import InvalidRequestError
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 from connector_core.services.recording import Request
 from connector_core.task import describe_execution
 
@@ -52,7 +53,7 @@ def category_of(request: object) -> tuple[str, int]:
 
 def find_by_template(
     registry: ConnectorRegistry, template: TaskTemplate, execution: TaskExecutionIdentifier, request: Request
-) -> RegisteredConnector:
+) -> ConnectorDescription:
     """Return what serves a template's task type.
 
     Raises:

@@ -7,19 +7,17 @@ from collections.abc import AsyncIterator
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from connector_core.connection import Connection
+from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, DeadlineExceededError, InvalidRequestError, UnsupportedOperationError
+from connector_core.invocation.offers import TaskOffer
 from connector_core.jobs import Jobs
 from connector_core.metrics import do_operation
 from connector_core.observing.recorder import Recorder
-from connector_core.operations import Deferred
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
-from connector_core.services.arguments import create_arguments, key_of
+from connector_core.registry import ConnectorRegistry
 from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.handlers import takes_stream
 from connector_core.services.recording import Request, record_connector_stream
 from connector_core.services.v1 import V1
-from connector_core.task import Attempt
 
 _SENDING_SECONDS = 1.0
 _SENDING_MESSAGES = 4
@@ -54,9 +52,7 @@ class SyncConnectorService:
         is_bounded = left is not None and left <= limit  # by the client: gRPC ends the call in time
         inputs = await _inputs(raw, header, None if is_bounded else limit)
         request.count_input(inputs.ByteSize())
-        key = Deferred(lambda: key_of(Attempt.of(execution, header.output_prefix)))
-        arguments = create_arguments(header, inputs, Connection(), key)
-        resource = await self._jobs.do(connector, arguments, request.timeout)
+        resource = await self._jobs.do(connector, TaskOffer(header, inputs), request.timeout)
         answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(resource))
         raw_answer = agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
         request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it
@@ -104,7 +100,7 @@ async def _let_it_send(raw: AsyncIterator[bytes]) -> None:
                     return
 
 
-def _refuse_async(connector: RegisteredConnector) -> None:
+def _refuse_async(connector: ConnectorDescription) -> None:
     if not connector.is_sync:
         raise UnsupportedOperationError(
             f"connector {connector.name!r} is an async one: call AsyncAgentService.CreateTask, not ExecuteTaskSync",

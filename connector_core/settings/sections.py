@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from connector_core.errors import SettingsError
+from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretSource, SecretStr
 from connector_core.settings.kinds import Count, Seconds, SecretNames, lines_of
 from connector_core.tables import Meta, Table
@@ -11,16 +12,22 @@ from connector_core.tables import Meta, Table
 MIN_KEY_CHARACTERS = 16
 
 
+def _deadline(operation: str) -> float:
+    seconds = OPERATIONS[operation].deadline
+    assert seconds is not None  # noqa: S101 - operations of the lifecycle have no setting here
+    return seconds
+
+
 class DeadlineSettings(Table, frozen=True):
     """How long a call may take, in seconds; a client's shorter deadline wins."""
 
-    create: Annotated[Seconds, "Deadline of `create`, in seconds."] = 60
-    get: Annotated[Seconds, "Deadline of `get`, in seconds."] = 30
-    get_many: Annotated[Seconds, "Deadline of `get_many`, in seconds."] = 30
-    delete: Annotated[Seconds, "Deadline of `delete`, in seconds."] = 60
-    do: Annotated[Seconds, "Deadline of a sync connector's `do`, in seconds."] = 600
-    get_metrics: Annotated[Seconds, "Deadline of `get_metrics`, in seconds."] = 30
-    get_logs: Annotated[Seconds, "Deadline of a whole `get_logs` stream, in seconds."] = 3600
+    create: Annotated[Seconds, "Deadline of `create`, in seconds."] = _deadline("create")
+    get: Annotated[Seconds, "Deadline of `get`, in seconds."] = _deadline("get")
+    get_many: Annotated[Seconds, "Deadline of `get_many`, in seconds."] = _deadline("get_many")
+    delete: Annotated[Seconds, "Deadline of `delete`, in seconds."] = _deadline("delete")
+    do: Annotated[Seconds, "Deadline of a sync connector's `do`, in seconds."] = _deadline("do")
+    get_metrics: Annotated[Seconds, "Deadline of `get_metrics`, in seconds."] = _deadline("get_metrics")
+    get_logs: Annotated[Seconds, "Deadline of a whole `get_logs` stream, in seconds."] = _deadline("get_logs")
 
 
 class OperationDeadlines(Table, frozen=True):

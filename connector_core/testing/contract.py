@@ -11,7 +11,8 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from connector_core.connector import AsyncConnectorBase, ConnectorBase
-from connector_core.registry import RegisteredConnector, inspect_connector
+from connector_core.description import ConnectorDescription
+from connector_core.inspection import inspect_connector
 from connector_core.resource import Phase, ResourceMeta
 from connector_core.testing.harness import RunningServer, running_server
 
@@ -50,7 +51,7 @@ class ConnectorContract:
 
     def make_template(self) -> TaskTemplate:
         """Return the small task; override it for `custom`, `sql` or `container`."""
-        category = inspect_connector(self.make_connector()).categories[0]
+        category = inspect_connector(self.make_connector()).description.categories[0]
         return TaskTemplate(type=category.name, task_type_version=category.version)
 
     def unknown_job(self) -> ResourceMeta | None:
@@ -160,8 +161,8 @@ class ConnectorContract:
         loop.slow_callback_duration = self.longest_block
         return loop
 
-    def _entry(self) -> RegisteredConnector:
-        return inspect_connector(self.make_connector())
+    def _entry(self) -> ConnectorDescription:
+        return inspect_connector(self.make_connector()).description
 
     def _task_type(self) -> str:
         return str(self._entry().categories[0])

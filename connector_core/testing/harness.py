@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.connection import Connection
 from connector_core.connector import ConnectorBase
+from connector_core.description import PluginIdentity
 from connector_core.literals import to_literal_map
 from connector_core.plugins import (
     PluginLoadResult,
@@ -26,7 +27,7 @@ from connector_core.plugins import (
     load_plugins,
     module_plugin,
 )
-from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read_table

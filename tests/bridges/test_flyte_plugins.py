@@ -41,7 +41,7 @@ def load(sdk_registry: None) -> Load:
 def brought(result: PluginLoadResult) -> dict[str, list[str]]:
     """Return the connectors' names, by plugin."""
     return {
-        plugin.identity.name: [connector.name for connector in plugin.connectors]
+        plugin.identity.name: [connector.name for connector in plugin.descriptions]
         for plugin in result.loaded
         if plugin.identity.name != "flyte"
     }

@@ -11,9 +11,10 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
+from connector_core.description import PluginIdentity
 from connector_core.errors import BackendUnavailableError
 from connector_core.plugins import FailedPlugin, PluginLoadResult, SkippedPlugin
-from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.testing import RunningServer, running_server

@@ -14,7 +14,7 @@ import pytest
 
 import connector_core
 from connector_core import errors, metrics
-from connector_core.operations import ARGUMENTS
+from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretStr
 from connector_core.services.status import STATUS_CODES, status_of
 from connector_core.settings import ENV_PREFIX, Settings
@@ -70,7 +70,7 @@ def test_every_hook_is_documented_with_its_signature() -> None:
 
 
 def test_every_argument_of_a_connectors_methods_is_explained() -> None:
-    offered = {name for names in ARGUMENTS.values() for name in names}
+    offered = {name for operation in OPERATIONS.values() for name in operation.arguments}
     explained = {name for cell in table("hooks.md", "argument") for name in cell.split(", ")}
     assert explained == offered
 

@@ -17,12 +17,13 @@ import pytest
 from flyteidl.admin import agent_pb2
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
+from connector_core.description import PluginIdentity
 from connector_core.errors import BackendUnavailableError, InvalidInputError, PermissionDeniedError
 from connector_core.http.console import console
 from connector_core.http.console.page import HERE
 from connector_core.observing.observer import Observer
 from connector_core.plugins import FailedPlugin, PluginLoadResult, SkippedPlugin
-from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read

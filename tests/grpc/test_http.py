@@ -18,12 +18,13 @@ from prometheus_client import REGISTRY, Counter
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from connector_core.description import PluginIdentity
 from connector_core.errors import AddressInUseError, BackendUnavailableError
 from connector_core.http import HttpServer, probes
 from connector_core.metrics import plugin_metrics
 from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.ports import Address, Port
-from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read

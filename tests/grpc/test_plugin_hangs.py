@@ -105,7 +105,7 @@ async def test_calls_behind_a_blocked_loop_end_at_their_deadlines_and_are_counte
         errors = await asyncio.gather(*(failure(host.delete("bad", JOB)) for _ in range(5)))
         for error in errors:
             assert error.code() is LATE
-            assert details_of(error) == "plugin 'test-bad connector', delete(): it was not over at its deadline"
+            assert details_of(error) == "plugin 'test-bad connector', delete(): did not finish before its deadline"
         assert host.server.invoker.abandoned == abandoned(host) == 5
         await others_are_served(host)
         gate.open()
@@ -220,7 +220,7 @@ async def test_a_job_whose_get_hangs_is_answered_with_its_last_known_phase() -> 
     async with host_of(Jobs("bad", get=gate.block), deadlines={"get": 0.4}) as host:
         resource = await host.get("bad", JOB)
         assert Phase(resource.phase) is Phase.RUNNING
-        assert "it was not over at its deadline" in resource.message
+        assert "did not finish before its deadline" in resource.message
         gate.open()
 
 
@@ -253,7 +253,7 @@ async def test_code_that_ignores_its_cancellation_costs_its_caller_the_deadline_
     async with host_of(Jobs("bad", delete=stubborn.stay), deadlines={"delete": 0.1}) as host:
         error = await failure(host.delete("bad", JOB))
         assert error.code() is LATE
-        assert details_of(error) == "plugin 'test-bad connector', delete(): it was not over at its deadline"
+        assert details_of(error) == "plugin 'test-bad connector', delete(): did not finish before its deadline"
         await happens(stubborn.cancelled)
         assert host.server.invoker.abandoned == abandoned(host) == 1
         await others_are_served(host)
@@ -277,7 +277,7 @@ async def test_code_in_place_ends_at_its_deadline() -> None:
     async with host_of(Jobs("bad", delete=never.wait), **settings) as host:
         error = await failure(host.delete("bad", JOB))
     assert error.code() is LATE
-    assert details_of(error) == "plugin 'test-bad connector', delete(): it was not over at its deadline"
+    assert details_of(error) == "plugin 'test-bad connector', delete(): did not finish before its deadline"
     assert never.cancelled.is_set()
 
 
@@ -396,7 +396,7 @@ async def test_a_plugin_whose_start_hangs_is_listed_and_says_why_it_cannot_serve
     async with host_of(Jobs("bad", start=never.wait), start_timeout=0.1) as host:
         error = await failure(host.create("bad"))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert "connector 'bad connector' could not be started: it was not over at its deadline" in details_of(error)
+        assert "connector 'bad connector' could not be started: did not finish before its deadline" in details_of(error)
         assert "bad connector" in {agent.name for agent in await host.list_connectors()}
         assert host.metric("flyte_connector_connector_started", **BAD) == 0
 

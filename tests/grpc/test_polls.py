@@ -23,14 +23,15 @@ from connector_core.errors import (
     RateLimitedError,
     TransientError,
 )
-from connector_core.invocation import Invoker
+from connector_core.invocation.offers import JobOffer
 from connector_core.jobs.memory_process import ProcessMemory
 from connector_core.jobs.memory_sqlite import SqliteMemory
-from connector_core.jobs.polls import PollOptions, Polls
-from connector_core.metrics import Metrics
-from connector_core.registry import RegisteredConnector, inspect_connector
+from connector_core.jobs.polls import Polls
+from connector_core.settings import Settings
+from connector_core.tables import read
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import Gate, JobMeta, Jobs, Never, eventually, happens
+from tests.support.places import described, local_invoker
 from tests.support.redis_server import running_redis
 
 AWAY = BackendUnavailableError("the warehouse is away")
@@ -210,26 +211,24 @@ class Clock:
 class Direct:
     """Polls without a server around them."""
 
-    def __init__(self, connector: Jobs, *, memory: Any = None, clock: Clock | None = None, **options: Any) -> None:
+    def __init__(self, connector: Jobs, *, memory: Any = None, clock: Clock | None = None, **settings: Any) -> None:
         self.clock = clock or Clock()
-        self.invoker = Invoker(Metrics())
+        self.invoker = local_invoker()
         self.memory = memory or ProcessMemory(10_000_000)
-        chosen = PollOptions(**options)
+        chosen = read(Settings, settings)
         self.polls = Polls(self.invoker, self.memory, chosen, limit_of=lambda _connector, _name: 30, clock=self.clock)
-        self.connector: RegisteredConnector = inspect_connector(connector)
+        self.connector = described(connector)
 
     async def get(self, job_id: str, timeout: float | None = None) -> agent_pb2.Resource:
-        arguments = {"output_prefix": "", "connection": Connection()}
-        return await self.polls.get(self.connector, job(job_id), arguments, timeout)
+        return await self.polls.get(self.connector, JobOffer(job(job_id)), timeout)
 
     async def close(self) -> None:
-        await self.polls.close()
-        await asyncio.to_thread(self.invoker.close, 5)
+        await self.invoker.close(5)
 
 
 async def test_time_uses_up_the_budget_too() -> None:
     connector, _script = scripted(BUSY, BUSY, Resource(Phase.QUEUED), BUSY)
-    direct = Direct(connector, budget_seconds=600)
+    direct = Direct(connector, ride_out={"seconds": 600})
     await direct.get("1")
     direct.clock.now += 600
     await direct.get("1")
@@ -245,7 +244,7 @@ async def test_time_uses_up_the_budget_too() -> None:
 
 async def test_a_budget_of_nothing_lets_the_first_error_out() -> None:
     connector, _script = scripted(BUSY)
-    direct = Direct(connector, budget_failures=0)
+    direct = Direct(connector, ride_out={"failures": 0})
     with pytest.raises(RateLimitedError):
         await direct.get("1")
     await direct.close()
@@ -371,7 +370,7 @@ async def test_one_who_waits_too_long_for_another_call_is_never_given_a_success_
         other.connector = server.server.registry.lookup("job")
         waiting = asyncio.create_task(server.get("job", job("1"), timeout=0.4))
         await in_flight(server, 2)
-        other.connector = inspect_connector(Jobs("job"))  # its get() answers SUCCEEDED at once
+        other.connector = described(Jobs("job"))  # its get() answers SUCCEEDED at once
         learnt = await other.get("1")
         assert learnt.HasField("outputs")
         answer = await waiting
@@ -691,7 +690,7 @@ async def test_nothing_of_batches_is_left_behind_at_the_end() -> None:
     async def hang() -> None:
         await never.wait()
 
-    direct = Direct(Many(lambda _metas: hang()), batch_size=2, batch_window=3600)
+    direct = Direct(Many(lambda _metas: hang()), batch={"size": 2, "window": 3600})
     asked = [asyncio.create_task(direct.get(job_id, timeout=1)) for job_id in ("1", "2", "3")]
     await happens(never.begun)
     await direct.close()

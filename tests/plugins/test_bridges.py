@@ -77,7 +77,7 @@ def test_what_a_bridge_finds_are_plugins_of_their_own_under_guards_of_their_own(
     _bridge, good, empty = result.loaded
     assert str(good.identity) == "'bridge/good' (distribution other-spark 3.1)"
     assert good.identity.bridge == "bridge"
-    assert [one.name.split()[1] for one in good.connectors] == ["spark", "other"]
+    assert [one.name.split()[1] for one in good.descriptions] == ["spark", "other"]
     assert empty.summary == "It is about something else."
     assert result.failed[0].reason == "it calls sys.exit('no licence')"
 
@@ -184,7 +184,7 @@ def test_a_native_plugins_connector_may_keep_its_name_beside_a_bridged_one(site:
 
 
 def test_limits_may_be_set_for_a_bridged_connector_its_plugin_or_the_whole_bridge(bridge: SitePackages) -> None:
-    connector = next(one for plugin in load(bridge).loaded for one in plugin.connectors)
+    connector = next(one for plugin in load(bridge).loaded for one in plugin.descriptions)
     for section in (f"bridge/good/{connector.name}", "bridge/good", "bridge"):
         settings = read(Settings, {"limits": {section: {"workers": 3}}})
         assert limits_of(settings, connector).workers == 3
@@ -212,9 +212,9 @@ def test_a_module_without_hooks_brings_what_a_bridge_saw_it_register(bridge: Sit
     (bridge.folder / "registers.py").write_text("import bridge_to_register_with as b\nb.SEEN += ['one', 'two']\n")
     result = load(bridge, "registers")
     (module,) = [plugin for plugin in result.loaded if plugin.identity.name == "registers"]
-    assert [one.name.split()[1] for one in module.connectors] == ["one", "two"]
-    assert {str(one.plugin) for one in module.connectors} == {"'registers'"}
-    assert {one.plugin.bridge for one in module.connectors} == {"bridge"}
+    assert [one.name.split()[1] for one in module.descriptions] == ["one", "two"]
+    assert {str(one.plugin) for one in module.descriptions} == {"'registers'"}
+    assert {one.plugin.bridge for one in module.descriptions} == {"bridge"}
 
 
 def test_a_module_may_bring_connectors_of_both_kinds(bridge: SitePackages) -> None:
@@ -223,7 +223,7 @@ def test_a_module_may_bring_connectors_of_both_kinds(bridge: SitePackages) -> No
         "@hookimpl\ndef register_connectors(): return [b.Job('ours')]\n"
     )
     (module,) = [plugin for plugin in load(bridge, "both").loaded if plugin.identity.name == "both"]
-    assert [one.name.split()[1] for one in module.connectors] == ["ours", "theirs"]
+    assert [one.name.split()[1] for one in module.descriptions] == ["ours", "theirs"]
 
 
 def test_a_module_whose_connectors_another_plugin_serves_already_says_so(bridge: SitePackages) -> None:

@@ -40,7 +40,7 @@ def test_installed_plugins_are_found_with_distribution_and_version(site: SitePac
     site.good("one", version="2.3")
     (plugin,) = load_plugins(site.sources()).loaded
     assert str(plugin.identity) == "'one' (distribution connector-plugin-one 2.3)"
-    assert [str(category) for category in plugin.connectors[0].categories] == ["one"]
+    assert [str(category) for category in plugin.descriptions[0].categories] == ["one"]
     assert plugin.seconds > 0
 
 
@@ -189,7 +189,7 @@ def test_a_plugin_gets_its_own_section_of_the_settings(site: SitePackages) -> No
     )
     selection = PluginSelection(configs={"chosen": {"task_type": "configured"}})
     (plugin,) = load_plugins(site.sources(), selection).loaded
-    assert str(plugin.connectors[0].categories[0]) == "configured"
+    assert str(plugin.descriptions[0].categories[0]) == "configured"
 
 
 def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dashes(site: SitePackages) -> None:
@@ -201,9 +201,9 @@ def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dash
     sources = [source for source in site.sources() if source.identity.name == "My-Plugin"]
     settings = read(Settings, {"plugins": {"my_plugin": {"task_type": "chosen"}}})
     (plugin,) = load_discovered(Discovered(tuple(sources)), settings).loaded
-    assert str(plugin.connectors[0].categories[0]) == "chosen"
+    assert str(plugin.descriptions[0].categories[0]) == "chosen"
     both = load_discovered(site.found(), settings).loaded
-    chosen = {plugin.identity.name: str(plugin.connectors[0].categories[0]) for plugin in both}
+    chosen = {plugin.identity.name: str(plugin.descriptions[0].categories[0]) for plugin in both}
     assert chosen == {"My-Plugin": "unset", "my_plugin": "chosen"}
 
 

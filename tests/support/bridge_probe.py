@@ -13,6 +13,7 @@ import types
 import typing
 from typing import Any
 
+from connector_core.description import ConnectorDescription
 from connector_core.plugins import load_from_settings
 from connector_core.settings import load_settings
 
@@ -21,10 +22,14 @@ BY_ITS_CLASS = "as its class reads it"
 """The connector's own class does not read what it wrote as it was; the host gives what that class gives."""
 
 
+def _is_job(connector: ConnectorDescription) -> bool:
+    return connector.plugin.bridge is not None and not connector.is_sync
+
+
 def main() -> None:
     result = load_from_settings(load_settings())
     connectors = [connector for plugin in result.loaded for connector in plugin.connectors]
-    metas = {one.name: one.metadata_type for one in connectors if one.plugin.bridge and not one.is_sync}
+    metas = {one.description.name: one.metadata_type for one in connectors if _is_job(one.description)}
     verdicts = {name: _verdict(meta_type) for name, meta_type in metas.items()}
     sys.stdout.write(json.dumps(verdicts))
 

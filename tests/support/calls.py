@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from connector_core.description import PluginIdentity
 from connector_core.observing.call_records import CallRecord
-from connector_core.registry import PluginIdentity
 
 NOW = 1_700_000_000.0
 PLUGIN = PluginIdentity("acme", "connector-plugin-acme", "1.0")

@@ -14,17 +14,17 @@ import pytest
 from flyteidl.admin import agent_pb2
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier, WorkflowExecutionIdentifier
 
-from connector_core import Connection
 from connector_core.errors import BackendUnavailableError
-from connector_core.invocation import Invoker
-from connector_core.jobs.creates import Created, CreateOptions, Creates
+from connector_core.invocation.offers import TaskOffer
+from connector_core.jobs.creates import Created, Creates
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.memory_process import ProcessMemory
-from connector_core.metrics import Metrics
-from connector_core.registry import inspect_connector
+from connector_core.settings import Settings
+from connector_core.tables import read
 from connector_core.task import Attempt
 from connector_core.testing import RunningServer
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, eventually
+from tests.support.places import described, local_invoker
 from tests.support.redis_server import running_redis
 
 AWAY = BackendUnavailableError("the warehouse is away")
@@ -151,18 +151,19 @@ class Direct:
     def __init__(
         self, connector: Jobs, memory: Memory, *, create_seconds: float = 60, owner: str = "a", **options: Any
     ) -> None:
-        self.invoker = Invoker(Metrics())
-        chosen = CreateOptions(**options)
+        self.invoker = local_invoker()
+        chosen = read(Settings, options)
         self.creates = Creates(
             self.invoker, memory, chosen, owner=owner, limit_of=lambda _connector, _name: create_seconds
         )
-        self.connector = inspect_connector(connector)
+        self.connector = described(connector)
 
     async def create(self, attempt: int = 0, timeout: float | None = PATIENCE, path: str = PREFIX) -> Created:
         execution_id = execution(attempt).task_execution_id
         prefix = f"{path}/{attempt}"
-        arguments = {"output_prefix": prefix, "connection": Connection()}
-        return await self.creates.create(self.connector, arguments, Attempt.of(execution_id, prefix), timeout)
+        request = agent_pb2.CreateTaskRequest(output_prefix=prefix)
+        offer = TaskOffer(request, request.inputs, attempt=Attempt.of(execution_id, prefix))
+        return await self.creates.create(self.connector, offer, timeout)
 
     async def ended(self) -> None:
         """Wait until no create is in flight."""
@@ -171,7 +172,7 @@ class Direct:
 
     async def close(self, timeout: float = 5) -> None:
         await self.creates.close(timeout)
-        await asyncio.to_thread(self.invoker.close, 5)
+        await self.invoker.close(5)
 
 
 class Shared(ProcessMemory):

@@ -22,11 +22,12 @@ from grpc import StatusCode
 
 from connector_core import Phase
 from connector_core.connector import ConnectorBase
-from connector_core.invocation import Invoker
+from connector_core.description import PluginIdentity
+from connector_core.invocation import Invoker, LocalPlaces, LocalRuntime
 from connector_core.jobs import Jobs, open_memory
 from connector_core.metrics import Metrics
 from connector_core.observing.recorder import Recorder
-from connector_core.registry import ConnectorRegistry, PluginIdentity
+from connector_core.registry import ConnectorRegistry
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
 from connector_core.settings import Settings
 from connector_core.tables import read
@@ -114,7 +115,8 @@ class WireHost:
         for connector in connectors:
             self.registry.register(connector, plugin=PluginIdentity(f"test-{connector.name}"))
         self.metrics = Metrics()
-        self.invoker = Invoker(self.metrics, limits_of=partial(limits_of, chosen))
+        places = LocalPlaces(self.registry.inspected, LocalRuntime(self.metrics, batch=chosen.batch))
+        self.invoker = Invoker(places, partial(limits_of, chosen))
         self._jobs = Jobs(self.invoker, open_memory(chosen.memory), chosen)
         recorder = Recorder(self.metrics)
         self._services = {
@@ -147,7 +149,7 @@ class WireHost:
     async def close(self) -> None:
         """End what runs on."""
         await self._jobs.close(5)
-        await asyncio.to_thread(self.invoker.close, 5)
+        await self.invoker.close(5)
 
     def in_flight(self) -> float:
         """Return how many requests are counted as being worked on."""

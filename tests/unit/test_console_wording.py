@@ -2,9 +2,9 @@
 
 import pytest
 
+from connector_core.description import PluginIdentity
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http.console import wording
-from connector_core.registry import PluginIdentity
 
 SCRUB = Scrubber(lambda: ["handed out"]).scrub
 

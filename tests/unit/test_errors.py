@@ -10,6 +10,8 @@ from connector_core.errors import (
     BackendUnavailableError,
     ConnectorError,
     Fault,
+    IllegalAnswerError,
+    InPoll,
     InvalidInputError,
     InvalidResourceMetaError,
     JobNotFoundError,
@@ -26,7 +28,14 @@ ALL = [cls for _name, cls in inspect.getmembers(errors, inspect.isclass) if issu
 
 @pytest.mark.parametrize("error_type", ALL)
 def test_every_error_is_permanent_only_if_it_says_so(error_type: type[ConnectorError]) -> None:
-    assert error_type.retryable is not issubclass(error_type, PermanentError | SetupError)
+    never_retried = PermanentError | SetupError | IllegalAnswerError
+    assert error_type.retryable is not issubclass(error_type, never_retried)
+
+
+@pytest.mark.parametrize("error_type", ALL)
+def test_what_can_be_retried_is_ridden_out_and_nothing_else(error_type: type[ConnectorError]) -> None:
+    if not issubclass(error_type, SetupError):
+        assert error_type.retryable is (error_type.in_poll is InPoll.RIDDEN_OUT)
 
 
 @pytest.mark.parametrize("error_type", ALL)

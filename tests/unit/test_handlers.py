@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from connector_core.invocation import Invoker
 from connector_core.jobs import Jobs, open_memory
 from connector_core.metrics import Metrics
 from connector_core.observing.recorder import Recorder
@@ -12,11 +11,12 @@ from connector_core.registry import ConnectorRegistry
 from connector_core.services.generations import Generations
 from connector_core.services.handlers import raw_handler
 from connector_core.settings import Settings
+from tests.support.places import local_invoker
 
 
 async def test_each_method_of_the_protocol_is_answered_as_its_descriptor_says() -> None:
     settings, metrics = Settings(protocols="both"), Metrics()
-    invoker = Invoker(metrics)
+    invoker = local_invoker(metrics)
     jobs = Jobs(invoker, open_memory(settings.memory), settings)
     generations = Generations(settings)
     servicers = generations.servicers(ConnectorRegistry(), jobs, Recorder(metrics))
@@ -29,7 +29,7 @@ async def test_each_method_of_the_protocol_is_answered_as_its_descriptor_says() 
                 assert found is not None, method.full_name
                 assert (found.request_streaming, found.response_streaming) == streams(method), method.full_name
     finally:
-        invoker.close(1)
+        await invoker.close(1)
 
 
 def streams(method: MethodDescriptor) -> tuple[bool, bool]:

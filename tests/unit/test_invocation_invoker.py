@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvloop
+from flyteidl.admin import agent_pb2
 
 from connector_core import LogPage, get_secret
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.errors import (
     BackendUnavailableError,
     CapacityExceededError,
@@ -23,18 +25,20 @@ from connector_core.errors import (
     TransientError,
     UnsupportedOperationError,
 )
-from connector_core.invocation import CallLimits, Invoker
+from connector_core.invocation import Invoker
+from connector_core.invocation.offers import NOTHING, JobOffer, Offer, TaskOffer
+from connector_core.literals import to_literal_map
 from connector_core.metrics import Metrics
-from connector_core.operations import Deferred
-from connector_core.registry import PluginIdentity, RegisteredConnector, inspect_connector
 from connector_core.secrets import SecretSource
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, Never, eventually, happens
+from tests.support.places import described, local_invoker
+from tests.support.places import limits as changed_limits
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 MakeInvoker = Callable[..., Invoker]
 
 NO_TIME = 0.0
-JOB = {"resource_meta": JobMeta("1")}
+JOB = JobOffer(JobMeta("1").encode())
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -48,13 +52,13 @@ async def make_invoker(new_loop: NewLoop) -> AsyncIterator[MakeInvoker]:
     made = []
 
     def make(secrets: SecretSource | None = None, **limits: Any) -> Invoker:
-        chosen = CallLimits(**limits)
-        made.append(Invoker(Metrics(), limits_of=lambda _connector: chosen, new_loop=new_loop, secrets=secrets))
+        chosen = changed_limits(**limits)
+        made.append(local_invoker(chosen=chosen, new_loop=new_loop, secrets=secrets))
         return made[-1]
 
     yield make
     for invoker in made:
-        await asyncio.to_thread(invoker.close, PATIENCE)
+        await invoker.close(PATIENCE)
 
 
 @pytest_asyncio.fixture
@@ -62,9 +66,20 @@ async def invoker(make_invoker: MakeInvoker) -> Invoker:
     return make_invoker()
 
 
-def entry(plugin: str = "warehouse", **methods: Any) -> RegisteredConnector:
+def entry(plugin: str = "warehouse", **methods: Any) -> ConnectorDescription:
     """Inspect a connector of a plugin."""
-    return inspect_connector(Jobs(**methods), PluginIdentity(plugin))
+    return described(Jobs(**methods), PluginIdentity(plugin))
+
+
+class Late(Offer):
+    """Works out the resource meta where it is asked for."""
+
+    def __init__(self, work_out: Callable[[], Any]) -> None:
+        self._work_out = work_out
+
+    @property
+    def resource_meta(self) -> Any:
+        return self._work_out()
 
 
 async def where() -> None:
@@ -84,7 +99,7 @@ class HereError(ConnectorError):
         self.thread = thread
 
 
-async def place(invoker: Invoker, connector: RegisteredConnector, name: str = "delete") -> HereError:
+async def place(invoker: Invoker, connector: ConnectorDescription, name: str = "delete") -> HereError:
     with pytest.raises(HereError) as caught:
         await invoker.invoke(connector, name, JOB)
     return caught.value
@@ -124,7 +139,7 @@ class TestWhereCodeRuns:
         full = entry(delete=gate.block)
         stuck = asyncio.create_task(invoker.invoke(full, "delete", JOB))
         await gate.reached()
-        await place(invoker, entry(delete=where_blocking))
+        await place(invoker, entry(name="other", delete=where_blocking))
         with pytest.raises(CapacityExceededError, match=r"connector 'job connector' \(plugin 'warehouse'\) is full"):
             await invoker.invoke(full, "delete", JOB)
         gate.open()
@@ -265,7 +280,12 @@ class TestInPlace:
 class TestAnswers:
     async def test_the_answer_is_as_it_goes_on_the_wire(self, invoker: Invoker) -> None:
         connector = entry()
-        assert await invoker.invoke(connector, "create", {"inputs": {"id": "7"}}) == JobMeta("7").encode()
+        assert (
+            await invoker.invoke(
+                connector, "create", TaskOffer(agent_pb2.CreateTaskRequest(), to_literal_map({"id": "7"}))
+            )
+            == JobMeta("7").encode()
+        )
         assert await invoker.invoke(connector, "delete", JOB) is None
 
     async def test_deferred_arguments_are_worked_out_where_the_plugins_code_runs(self, invoker: Invoker) -> None:
@@ -277,8 +297,8 @@ class TestAnswers:
 
         def delete(resource_meta: JobMeta) -> None: ...
 
-        await invoker.invoke(entry(), "delete", {"resource_meta": Deferred(work_out)})
-        await invoker.invoke(entry(delete=delete), "delete", {"resource_meta": Deferred(work_out)})
+        await invoker.invoke(entry(), "delete", Late(work_out))
+        await invoker.invoke(entry(delete=delete), "delete", Late(work_out))
         assert threads[0].name == "plugin warehouse"
         assert threads[1].name.startswith("the thread pool of connector")
 
@@ -329,9 +349,19 @@ class TestErrors:
         error.__cause__ = cause = ConnectionError("refused")
         with pytest.raises(BackendUnavailableError) as caught:
             await invoker.invoke(entry(delete=raising(error, True)), "delete", JOB)
-        assert caught.value is error
+        assert type(caught.value) is BackendUnavailableError
         assert caught.value.__cause__ is cause
-        assert (error.plugin, error.operation, error.error_code) == ("warehouse", "delete", "AWAY")
+        assert (caught.value.plugin, caught.value.operation, caught.value.error_code) == ("warehouse", "delete", "AWAY")
+
+    async def test_one_error_object_of_two_connectors_names_each_culprit(self, invoker: Invoker) -> None:
+        shared = BackendUnavailableError("the warehouse is away")
+        calls = [
+            invoker.invoke(entry(plugin, name=plugin, delete=raising(shared, True)), "delete", JOB)
+            for plugin in ("warehouse", "lake")
+        ]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [getattr(error, "plugin", None) for error in errors] == ["warehouse", "lake"]
+        assert (shared.plugin, shared.operation, shared.__traceback__) == (None, None, None)
 
     async def test_an_error_that_cannot_be_printed_is_an_error_like_others(self, invoker: Invoker) -> None:
         class SilentError(Exception):
@@ -346,7 +376,7 @@ class TestErrors:
             raise InvalidInputError("no job")
 
         with pytest.raises(InvalidInputError) as caught:
-            await invoker.invoke(entry(), "delete", {"resource_meta": Deferred(work_out)})
+            await invoker.invoke(entry(), "delete", Late(work_out))
         assert caught.value.plugin == "warehouse"
 
     async def test_an_operation_that_is_not_there_is_unsupported(self, invoker: Invoker) -> None:
@@ -462,7 +492,7 @@ class TestAbandonedCalls:
 
     async def test_the_gauge_names_plugin_and_connector(self, new_loop: NewLoop) -> None:
         metrics, gate = Metrics(), Gate()
-        invoker = Invoker(metrics, new_loop=new_loop)
+        invoker = local_invoker(metrics, new_loop=new_loop)
         call = asyncio.create_task(invoker.invoke(entry(delete=gate.block), "delete", JOB))
         await gate.reached()
         call.cancel()
@@ -471,7 +501,7 @@ class TestAbandonedCalls:
         assert metrics.registry.get_sample_value("flyte_connector_abandoned_calls", labels) == 1
         gate.open()
         await eventually(lambda: metrics.registry.get_sample_value("flyte_connector_abandoned_calls", labels) == 0)
-        await asyncio.to_thread(invoker.close, PATIENCE)
+        await invoker.close(PATIENCE)
 
 
 class TestStreams:
@@ -492,7 +522,7 @@ class TestStreams:
         def get_logs(lines: int) -> Iterator[str]:
             yield from map(str, range(lines))
 
-        stream = invoker.stream(entry(get_logs=get_logs), "get_logs", {"lines": 3})
+        stream = invoker.stream(entry(get_logs=get_logs), "get_logs", JobOffer(b"", details={"lines": 3}))
         assert [pages[0].lines[0] async for pages in stream] == ["0", "1", "2"]
 
     @pytest.mark.parametrize("answer", [["a", "b"], LogPage(("a", "b"))], ids=["list", "page"])
@@ -714,20 +744,20 @@ class TestHolding:
         assert caught.value.plugin == "warehouse"
         with pytest.raises(ConnectorNotStartedError):
             await anext(invoker.stream(connector, "get_logs", JOB))
-        await invoker.invoke(connector, "start", {})
+        await invoker.invoke(connector, "start", NOTHING)
         invoker.release(connector)
         await invoker.invoke(connector, "delete", JOB)
 
     async def test_other_connectors_of_the_plugin_are_not_held(self, invoker: Invoker) -> None:
-        invoker.hold(entry(), "away")
+        invoker.hold(entry(name="other"), "away")
         await invoker.invoke(entry(), "delete", JOB)
 
 
 class TestClosing:
     async def test_all_loops_and_idle_threads_end(self, new_loop: NewLoop) -> None:
-        invoker = Invoker(Metrics(), new_loop=new_loop)
+        invoker = local_invoker(new_loop=new_loop)
         places = [await place(invoker, entry("lake", delete=where)), await place(invoker, entry(delete=where_blocking))]
-        await asyncio.to_thread(invoker.close, PATIENCE)
+        await invoker.close(PATIENCE)
         for here in places:
             await asyncio.to_thread(here.thread.join, PATIENCE)
             assert not here.thread.is_alive()
@@ -735,20 +765,20 @@ class TestClosing:
     async def test_a_blocked_loop_is_named_and_left_behind(
         self, new_loop: NewLoop, caplog: pytest.LogCaptureFixture
     ) -> None:
-        invoker, gate = Invoker(Metrics(), new_loop=new_loop), Gate()
+        invoker, gate = local_invoker(new_loop=new_loop), Gate()
 
         async def block() -> None:
             gate.block()
 
         call = asyncio.create_task(invoker.invoke(entry(delete=block), "delete", JOB))
         await gate.reached()
-        invoker.close(NO_TIME)
-        assert "the loop of plugin warehouse is blocked" in caplog.text
+        await invoker.close(NO_TIME)
+        assert "event loop of plugin warehouse is blocked" in caplog.text
         gate.open()
         await call
 
     async def test_it_may_be_asked_twice(self, new_loop: NewLoop) -> None:
-        invoker = Invoker(Metrics(), new_loop=new_loop)
+        invoker = local_invoker(new_loop=new_loop)
         await place(invoker, entry(delete=where))
         for _ in range(2):
-            await asyncio.to_thread(invoker.close, PATIENCE)
+            await invoker.close(PATIENCE)

@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
-from connector_core.invocation import CallLimits, Invoker
+from connector_core.description import PluginIdentity
+from connector_core.invocation.offers import JobOffer
 from connector_core.metrics import Metrics
-from connector_core.registry import PluginIdentity, inspect_connector
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, eventually
+from tests.support.places import described, local_invoker
 
 THRESHOLD = 0.04
 
@@ -19,20 +20,20 @@ async def test_code_that_blocks_its_loop_is_named_once_and_the_lag_is_shown(capl
     async def block_the_loop() -> None:
         gate.block()
 
-    connector = inspect_connector(Jobs(delete=block_the_loop), PluginIdentity("warehouse"))
-    invoker = Invoker(metrics, limits_of=lambda _connector: CallLimits(), stall_threshold=THRESHOLD)
+    connector = described(Jobs(delete=block_the_loop), PluginIdentity("warehouse"))
+    invoker = local_invoker(metrics, stall_threshold=THRESHOLD)
 
     def lag() -> float:
         return metrics.registry.get_sample_value("flyte_connector_loop_lag_seconds", {"loop": "plugin warehouse"}) or 0
 
     with caplog.at_level(logging.WARNING):
-        call = asyncio.create_task(invoker.invoke(connector, "delete", {"resource_meta": JobMeta("1")}))
+        call = asyncio.create_task(invoker.invoke(connector, "delete", JobOffer(JobMeta("1").encode())))
         await gate.reached()
         await eventually(lambda: lag() > 3 * THRESHOLD)
         gate.open()
         await call
         await eventually(lambda: lag() == 0)
-    await asyncio.to_thread(invoker.close, PATIENCE)
+    await invoker.close(PATIENCE)
     reports = [record.getMessage() for record in caplog.records if "has not come round" in record.getMessage()]
     culprit = [report for report in reports if "plugin warehouse" in report]
     assert len(culprit) == 1

@@ -7,19 +7,24 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from flyteidl.admin import agent_pb2
+from flyteidl.core.literals_pb2 import LiteralMap
 
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.errors import (
     BackendUnavailableError,
     ConnectorNotStartedError,
     DeadlineExceededError,
     PluginCallError,
 )
-from connector_core.invocation import CallLimits, Invoker
+from connector_core.invocation import Invoker
+from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.lifecycle import Lifecycle
 from connector_core.metrics import Metrics
-from connector_core.registry import PluginIdentity, RegisteredConnector, inspect_connector
 from tests.fakes import PATIENCE, Gate, Jobs, Never, eventually, happens
+from tests.support.places import described, limits, local_invoker
 
+TASK = TaskOffer(agent_pb2.CreateTaskRequest(), LiteralMap())
 SOON = (0.001, 0.002)
 NEVER = (3600.0, 3600.0)
 
@@ -31,9 +36,9 @@ async def metrics() -> Metrics:
 
 @pytest_asyncio.fixture
 async def invoker(metrics: Metrics) -> AsyncIterator[Invoker]:
-    invoker = Invoker(metrics, limits_of=lambda _connector: CallLimits(workers=2))
+    invoker = local_invoker(metrics, limits(workers=2))
     yield invoker
-    await asyncio.to_thread(invoker.close, PATIENCE)
+    await invoker.close(PATIENCE)
 
 
 MakeLifecycle = Callable[..., Lifecycle]
@@ -52,8 +57,8 @@ async def make_lifecycle(invoker: Invoker, metrics: Metrics) -> AsyncIterator[Ma
         await lifecycle.close()
 
 
-def entry(plugin: str = "warehouse", **methods: Any) -> RegisteredConnector:
-    return inspect_connector(Jobs(**methods), PluginIdentity(plugin))
+def entry(plugin: str = "warehouse", **methods: Any) -> ConnectorDescription:
+    return described(Jobs(**methods), PluginIdentity(plugin))
 
 
 def started(metrics: Metrics) -> float | None:
@@ -97,7 +102,7 @@ async def test_a_connector_is_started_and_closed_where_its_calls_run(
     connector = entry(**client.methods)
     assert await lifecycle.start([connector]) == {}
     assert started(metrics) == 1
-    await invoker.invoke(connector, "delete", {})
+    await invoker.invoke(connector, "delete", JobOffer(b""))
     await lifecycle.close()
     assert client.calls == ["start", "close"]
     assert client.threads == {"plugin warehouse"}
@@ -135,7 +140,7 @@ async def test_one_that_fails_is_returned_with_its_reason_and_its_calls_are_refu
     make_lifecycle: MakeLifecycle, invoker: Invoker, metrics: Metrics
 ) -> None:
     client = Client(failures=1)
-    bad, good = entry(**client.methods), entry("lake")
+    bad, good = entry(**client.methods), entry("lake", name="lake")
     failed = await make_lifecycle().start([bad, good])
     assert {connector.plugin.name: str(error) for connector, error in failed.items()} == {
         "warehouse": "no route to the warehouse"
@@ -144,8 +149,8 @@ async def test_one_that_fails_is_returned_with_its_reason_and_its_calls_are_refu
     with pytest.raises(
         ConnectorNotStartedError, match=r"'job connector' could not be started: no route to the warehouse"
     ):
-        await invoker.invoke(bad, "delete", {})
-    await invoker.invoke(good, "create", {"inputs": {}})
+        await invoker.invoke(bad, "delete", JobOffer(b""))
+    await invoker.invoke(good, "create", TASK)
 
 
 async def test_it_is_started_again_until_it_succeeds_and_then_serves(
@@ -157,7 +162,7 @@ async def test_it_is_started_again_until_it_succeeds_and_then_serves(
     await lifecycle.start([connector])
     await happens(client.has_started)
     await eventually(lambda: started(metrics) == 1)
-    await invoker.invoke(connector, "delete", {})
+    await invoker.invoke(connector, "delete", JobOffer(b""))
     await lifecycle.close()
     assert client.calls == ["start"] * 4 + ["close"]
 
@@ -179,7 +184,7 @@ async def test_a_start_that_hangs_is_given_up_at_its_time(make_lifecycle: MakeLi
     failed = await make_lifecycle(timeout=0.01).start([connector])
     assert isinstance(failed[connector], DeadlineExceededError)
     with pytest.raises(ConnectorNotStartedError, match="deadline"):
-        await invoker.invoke(connector, "delete", {})
+        await invoker.invoke(connector, "delete", JobOffer(b""))
 
 
 async def test_what_never_started_is_not_closed(make_lifecycle: MakeLifecycle) -> None:

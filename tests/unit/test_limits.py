@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta
-from connector_core.registry import PluginIdentity, RegisteredConnector, inspect_connector
+from connector_core.description import ConnectorDescription, PluginIdentity
+from connector_core.inspection import inspect_connector
 from connector_core.settings import Settings
 from connector_core.tables import read
 from connector_core.tuning import limits_of
@@ -25,8 +26,8 @@ class Connector(AsyncConnectorBase[ResourceMeta]):
         pass
 
 
-def connector() -> RegisteredConnector:
-    return inspect_connector(Connector(), PluginIdentity("warehouse"))
+def connector() -> ConnectorDescription:
+    return inspect_connector(Connector(), PluginIdentity("warehouse")).description
 
 
 def settings(**values: Any) -> Settings:

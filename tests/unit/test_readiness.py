@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from connector_core.description import PluginIdentity
 from connector_core.errors import BackendUnavailableError
+from connector_core.inspection import inspect_connector
 from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.readiness import host_state
-from connector_core.registry import PluginIdentity, inspect_connector
 from connector_core.settings import Settings
 from connector_core.tables import read
 from tests.fakes import Jobs

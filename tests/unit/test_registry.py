@@ -6,6 +6,7 @@ import pytest
 from flyteidl.admin import agent_pb2
 
 from connector_core import ConnectorRegistry, TaskCategory
+from connector_core.description import PluginIdentity
 from connector_core.errors import (
     ConflictError,
     InvalidConnectorError,
@@ -13,7 +14,7 @@ from connector_core.errors import (
     PluginLoadError,
     UnsupportedOperationError,
 )
-from connector_core.registry import PluginIdentity, inspect_connector
+from connector_core.inspection import inspect_connector
 from tests.fakes import Answers, JobMeta, Jobs
 
 WAREHOUSE = PluginIdentity("warehouse", "connector-plugin-warehouse", "1.2")
@@ -198,15 +199,15 @@ class TestRefusals:
         [
             (
                 Jobs(deadlines={"craete": 5}),
-                r"deadlines has 'craete', which is no operation .*: create, get, get_many, del",
+                r"deadlines has 'craete', which is not an operation .*: create, get, get_many, del",
             ),
             (
                 Jobs(deadlines={"do": 5}),
-                r"deadlines has 'do', which is no operation that may have one here: create, get",
+                r"deadlines has 'do', which is not an operation that may have one here: create, get",
             ),
-            (Answers(deadlines={"create": 5}), r"deadlines has 'create', which is no operation .* here: do"),
-            (Jobs(deadlines={"start": 5}), r"deadlines has 'start', which is no operation"),
-            (Jobs(deadlines={5: 5}), r"deadlines has 5, which is no operation"),
+            (Answers(deadlines={"create": 5}), r"deadlines has 'create', which is not an operation .* here: do"),
+            (Jobs(deadlines={"start": 5}), r"deadlines has 'start', which is not an operation"),
+            (Jobs(deadlines={5: 5}), r"deadlines has 5, which is not an operation"),
             (Jobs(deadlines={"get": "5"}), r"deadlines\['get'\] is '5'; it is a number of seconds above 0"),
             (Jobs(deadlines={"get": True}), r"deadlines\['get'\] is True; it is a number of seconds above 0"),
             (Jobs(deadlines={"get": None}), r"deadlines\['get'\] is None; it is a number of seconds above 0"),
@@ -231,28 +232,34 @@ class TestRefusals:
         assert caught.value.plugin == "warehouse"
 
 
-class TestRegisteredConnector:
+class TestInspectedConnector:
     def test_it_knows_all_that_serving_needs(self) -> None:
-        entry = inspect_connector(Jobs("spark"), WAREHOUSE)
-        assert (entry.name, entry.plugin, entry.categories) == ("spark connector", WAREHOUSE, (TaskCategory("spark"),))
-        assert entry.metadata_type is JobMeta
-        assert not entry.is_sync
+        inspected = inspect_connector(Jobs("spark"), WAREHOUSE)
+        described = inspected.description
+        assert (described.name, described.plugin, described.categories) == (
+            "spark connector",
+            WAREHOUSE,
+            (TaskCategory("spark"),),
+        )
+        assert described.implementation == "tests.fakes:Jobs"
+        assert inspected.metadata_type is JobMeta
+        assert not described.is_sync
         assert inspect_connector(Answers()).metadata_type is None
 
     def test_its_deadlines_are_those_of_its_registration(self) -> None:
         connector = Jobs(deadlines={"create": 5, "get": 0.5, "get_logs": 100})
-        entry = inspect_connector(connector, WAREHOUSE)
+        described = inspect_connector(connector, WAREHOUSE).description
         connector.deadlines = {"create": -1}
-        assert entry.deadlines == {"create": 5, "get": 0.5, "get_logs": 100}
+        assert described.deadlines == {"create": 5, "get": 0.5, "get_logs": 100}
 
     def test_a_category_named_twice_counts_once(self) -> None:
-        assert inspect_connector(Jobs(task_categories=["a", "a@0"])).categories == (TaskCategory("a"),)
+        assert inspect_connector(Jobs(task_categories=["a", "a@0"])).description.categories == (TaskCategory("a"),)
 
     def test_an_operation_that_is_not_there_is_answered_with_those_that_are(self) -> None:
-        entry = inspect_connector(Jobs("spark"), WAREHOUSE)
+        described = inspect_connector(Jobs("spark"), WAREHOUSE).description
         message = r"connector 'spark connector' of plugin 'warehouse' has no get_logs\(\); it has create, delete, get"
         with pytest.raises(UnsupportedOperationError, match=message) as caught:
-            entry.operation("get_logs")
+            described.require("get_logs")
         assert (caught.value.plugin, caught.value.operation) == ("warehouse", "get_logs")
 
 

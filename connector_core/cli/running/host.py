@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from connector_core.cli.running.client import Client, connected, not_served
+from connector_core.description import ConnectorDescription
 from connector_core.errors import NotRegisteredError
-from connector_core.registry import ConnectorRegistry, RegisteredConnector
+from connector_core.registry import ConnectorRegistry
 from connector_core.settings import MemorySettings, Settings
 from connector_core.task import TaskCategory
 
@@ -82,10 +83,10 @@ class Host:
 
         everything = build_registry(self.plugins, self.settings.prefer)
         alone = ConnectorRegistry()
-        alone.add(self._find(everything, category))
+        alone.add(everything.inspected(self._find(everything, category)))
         return alone
 
-    def _find(self, registry: ConnectorRegistry, category: TaskCategory) -> RegisteredConnector:
+    def _find(self, registry: ConnectorRegistry, category: TaskCategory) -> ConnectorDescription:
         try:
             return registry.lookup(category.name, category.version)
         except NotRegisteredError:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.http.console import wording
 from connector_core.http.console.attention import Problem, problems
 from connector_core.http.console.host_load import HostLoad
@@ -12,7 +13,6 @@ from connector_core.metrics import NO_TASK_TYPE, Metrics
 from connector_core.observing.observer import SlottedCounts, Window
 from connector_core.plugins import FailedPlugin, FoundPlugin, LoadedPlugin, SkippedPlugin
 from connector_core.readiness import HostState
-from connector_core.registry import PluginIdentity, RegisteredConnector
 from connector_core.settings import Settings
 
 
@@ -108,7 +108,7 @@ def _status(state: HostState | None) -> tuple[str, str]:
 
 def _connector_row(
     source: ConsoleSource,
-    entry: RegisteredConnector,
+    entry: ConnectorDescription,
     load: HostLoad,
     not_started: Mapping[tuple[str, str], str],
 ) -> ConnectorRow:
@@ -137,7 +137,7 @@ def _plugin_row(plugin: FoundPlugin, scrub: wording.Scrub) -> PluginRow:
     match plugin:
         case LoadedPlugin():
             note = "" if plugin.connectors else " ".join(wording.foreign(plugin.summary.split("\n\n", 1)[0], scrub))
-            names = [connector.name for connector in plugin.connectors]
+            names = [connector.name for connector in plugin.descriptions]
             return PluginRow(plugin.identity, "loaded", names, plugin.seconds, note=note)
         case FailedPlugin():
             reason = wording.foreign(plugin.reason, scrub) or ["no reason given"]

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from connector_core.description import PluginIdentity
 from connector_core.hostlog.redaction import HIDDEN
-from connector_core.registry import PluginIdentity
 
 NOTHING = "\N{EN DASH}"
 _LONG = 600
