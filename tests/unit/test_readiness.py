@@ -13,7 +13,9 @@ from connector_core.tables import read
 from tests.fakes import Jobs
 
 BROKEN = PluginLoadResult(failed=(FailedPlugin(PluginIdentity("broken", "broken-dist", "1.0"), "no licence", "", 0.0),))
-AWAY = {inspect_connector(Jobs(), PluginIdentity("warehouse")).description: BackendUnavailableError("the warehouse is away")}
+AWAY = {
+    inspect_connector(Jobs(), PluginIdentity("warehouse")).description: BackendUnavailableError("the warehouse is away")
+}
 
 
 def reasons(plugins: Any = None, not_started: Any = None, is_draining: bool = False, **settings: Any) -> Sequence[str]:
