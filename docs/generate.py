@@ -57,7 +57,9 @@ def signature(function: Callable[..., Any]) -> str:
 
 def arguments() -> str:
     """What the host offers to each method of a connector."""
-    rows = ([f"`{name}`", ", ".join(map(_code, operation.arguments)) or "nothing"] for name, operation in OPERATIONS.items())
+    rows = (
+        [f"`{name}`", ", ".join(map(_code, operation.arguments)) or "nothing"] for name, operation in OPERATIONS.items()
+    )
     return _table(["method", "may ask for"], rows)
 
 
