@@ -34,7 +34,7 @@ def the(result: PluginLoadResult, name: str) -> LoadedPlugin:
 
 
 def task_types(plugin: LoadedPlugin) -> dict[str, list[str]]:
-    return {one.name: [str(category) for category in one.categories] for one in plugin.connectors}
+    return {one.name: [str(category) for category in one.categories] for one in plugin.descriptions}
 
 
 def test_what_flytekit_has_without_plugins_is_served(bridge: PluginSource) -> None:
@@ -132,7 +132,7 @@ def test_the_old_names_are_served_as_well(bridge: PluginSource, site: Site) -> N
         AgentRegistry.register(OldAgent())
         """,
     )
-    (connector,) = the(load(bridge), "flytekit/old").connectors
+    (connector,) = the(load(bridge), "flytekit/old").descriptions
     assert (connector.name, connector.is_sync) == ("Old Agent", True)
 
 
@@ -210,7 +210,7 @@ def test_what_another_plugin_could_not_import_is_served_all_the_same(site: Site)
             raise AssertionError("flytekit imports one plugin after the other now")
         from connector_core.plugins import installed_plugins, load_plugins
         result = load_plugins([one for one in installed_plugins() if one.identity.name == "flytekit"])
-        print(*(str(one) for plugin in result.loaded for entry in plugin.connectors for one in entry.categories))
+        print(*(str(one) for plugin in result.loaded for entry in plugin.descriptions for one in entry.categories))
         print(*(plugin.identity.name for plugin in result.failed))
     """
     result = in_a_process_of_its_own(code, site)
