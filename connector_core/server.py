@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
-_LINGER = 0.1
 
 
 class ConnectorServer:
@@ -280,9 +279,6 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     if not draining.done():
         await server.stop(grace=0)
     await draining
-    # The last answers may be on their way. A process that ends with something of a client unread resets the connection, and
-    # the client loses what it has not read either.
-    await asyncio.sleep(_LINGER)
 
 
 def _open_tracing(scrub: Callable[[str], str]) -> "Tracing":

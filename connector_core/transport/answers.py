@@ -82,6 +82,10 @@ class AnswerStream:
         while self._message is not None or self._is_sending:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
+        self.put(message)
+
+    def put(self, message: Any) -> None:
+        """Send a message, before which none waits."""
         self._message = message
         self._outbox.add(self._send)
 

@@ -18,6 +18,7 @@ from grpc._cython.cygrpc import (
 )
 
 from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
+from connector_core.transport.held_statuses import HeldStatuses
 from connector_core.transport.methods import Method, prepare
 from connector_core.transport.requests import Requests, cancel_again
 
@@ -76,12 +77,14 @@ class Common(NamedTuple):
         outbox: sends what they have to say.
         interceptors: wrap what answers them; the first is the outermost.
         outliving: keeps the tasks of those that are over, whose client has gone.
+        held: keeps their statuses back while the server stops.
     """
 
     loop: asyncio.AbstractEventLoop
     outbox: Outbox
     interceptors: Sequence[grpc.aio.ServerInterceptor]
     outliving: set[asyncio.Task[None]]
+    held: HeldStatuses
 
 
 class Call:
@@ -255,7 +258,16 @@ class Call:
         self._is_over = True
         code, details, trailing_metadata = self._aborted or status
         last = SendStatusFromServerOperation(trailing_metadata, code, details, NO_FLAGS)
-        if self._answers is None:
+        if self._server.held.is_on:
+            self._end_late(last, *messages)
+        elif self._answers is None:
             send_one(self._core, self._server.outbox, *messages, last)
         else:
             self._answers.end(last)
+
+    def _end_late(self, last: Any, *messages: Any) -> None:
+        if self._answers is None:
+            self._answers = AnswerStream(self._core, self._server.outbox)
+        for message in messages:  # of a call with one answer, which has sent none before
+            self._answers.put(message)
+        self._server.held.add(self.peer(), partial(self._answers.end, last))

@@ -12,6 +12,7 @@ from grpc._cython.cygrpc import Server
 from connector_core.transport.answers import Outbox
 from connector_core.transport.calls import Call, CallDetails, Common, shown
 from connector_core.transport.completions import Completions
+from connector_core.transport.held_statuses import HeldStatuses
 from connector_core.transport.methods import Method, prepare
 
 _READY = 8
@@ -35,7 +36,8 @@ class CoreServer:
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._methods: dict[str, Method] = {}
         self._completions = Completions()
-        self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set())
+        self._held = HeldStatuses()
+        self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set(), self._held)
         self._ended = asyncio.Event()
         self._is_started = self._is_stopping = False
         self._core.register_completion_queue(self._completions.queue)
@@ -73,10 +75,14 @@ class CoreServer:
         if not self._is_stopping:
             self._is_stopping = True
             self._core.shutdown(self._completions.queue, self._shut_down)
+            if grace:
+                self._held.begin()
         if grace:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), grace)
         if not self._ended.is_set():
+            self._held.end()
+            await asyncio.sleep(0)  # what was held is sent in this turn of the loop
             self._core.cancel_all_calls()
             await self._ended.wait()
 

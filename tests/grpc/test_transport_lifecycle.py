@@ -124,6 +124,76 @@ class TestStop:
                 assert codes <= {StatusCode.OK, StatusCode.CANCELLED, StatusCode.UNAVAILABLE, StatusCode.INTERNAL}
 
 
+class TestAnswersAtTheEnd:
+    """A connection is closed with the last of its calls, and what its client sends then must not cost it the answer."""
+
+    async def test_a_large_answer_arrives_although_its_client_still_sends(self) -> None:
+        size, gate = 100_000, asyncio.Event()
+        begun = asyncio.Event()
+
+        async def answer(_request: bytes, _context: Any) -> bytes:
+            begun.set()
+            await gate.wait()
+            return b"x" * size
+
+        async with serving("core", Large=one(answer)) as server, server.frames(receive_buffer=4096) as client:
+            call = client.call("Large", b"")
+            await within_patience(begun)
+            stop = asyncio.create_task(server.server.stop(PATIENCE))
+            await client.told_to_go()
+            client.read_nothing()
+            gate.set()
+            # Its client reads nothing for a while; a server that does not wait for it has closed the connection by then.
+            await asyncio.wait({stop}, timeout=0.3)
+            client.ping()
+            await client.status(call)
+            assert client.received[call] == size + len(b"\0....")
+            await stop
+
+    async def test_20_answers_at_once_all_arrive(self) -> None:
+        """As many small packets as these are more than a fresh connection may send unacknowledged."""
+        for _ in range(20):
+            barrier, gate = asyncio.Barrier(21), Gate()
+
+            async def answer(
+                request: bytes, context: Any, barrier: asyncio.Barrier = barrier, gate: Gate = gate
+            ) -> bytes:
+                await barrier.wait()
+                return await gate.wait(request, context)
+
+            async with serving("core", Answer=one(answer)) as server:
+                calls = [asyncio.create_task(outcome(server.one("Answer", b"x"))) for _ in range(20)]
+                await barrier.wait()
+                stop = asyncio.create_task(server.server.stop(PATIENCE))
+                gate.is_open.set()
+                assert {code for code, _details in await asyncio.gather(*calls)} == {StatusCode.OK}
+                await stop
+
+    async def test_the_end_of_the_grace_sends_what_is_held(self) -> None:
+        """A client that acknowledges nothing holds nobody up; others' answers are not thrown away with the rest."""
+        gate, begun = asyncio.Event(), asyncio.Event()
+
+        async def answer(request: bytes, _context: Any) -> bytes:
+            begun.set()
+            await gate.wait()
+            return request
+
+        async def stay(_request: bytes, _context: Any) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        async with serving("core", Answer=one(answer), Stay=one(stay)) as server:
+            stuck, call = asyncio.create_task(outcome(server.one("Stay"))), server.one("Answer", b"x")
+            await within_patience(begun)
+            server.server._held._unacknowledged = lambda: range(65536)  # type: ignore[attr-defined] # of the core's server
+            stop = asyncio.create_task(server.server.stop(0.1))
+            await asyncio.sleep(0)
+            gate.set()
+            assert await call == b"x"
+            assert (await stuck)[0] in {StatusCode.CANCELLED, StatusCode.UNAVAILABLE}
+            await asyncio.wait_for(stop, PATIENCE)
+
+
 class TestPorts:
     async def test_a_port_can_be_served_again(self, transport: str) -> None:
         async with serving(transport, **ARITIES) as first:

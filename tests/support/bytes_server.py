@@ -1,7 +1,9 @@
 """gRPC servers of raw bytes on either transport, their clients, and one that writes HTTP/2's frames by itself."""
 
 import asyncio
+import contextlib
 import gc
+import socket
 import struct
 import threading
 from collections import Counter
@@ -114,9 +116,9 @@ class Served(Client):
         async with grpc.aio.insecure_channel(self.address, arguments, **options) as channel:
             yield Client(channel)
 
-    def frames(self) -> "Frames":
+    def frames(self, receive_buffer: int = 0) -> "Frames":
         """Connect by frames."""
-        return Frames(self.port)
+        return Frames(self.port, receive_buffer)
 
 
 async def opened(
@@ -191,21 +193,35 @@ async def within_patience(event: asyncio.Event) -> None:
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = struct.Struct(">HBBBI")  # a frame's length, in 16 + 8 bits, its type, its flags, its stream
-_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
+_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
+_INITIAL_WINDOW, _LARGE = 4, 2**30
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _CANCEL = 8
 
 
 class Frames:
-    """A client of HTTP/2's frames, which does what no well-behaved one does."""
+    """A client of HTTP/2's frames, which does what no well-behaved one does.
 
-    def __init__(self, port: int) -> None:
+    Attributes:
+        received: bytes of data by stream.
+    """
+
+    def __init__(self, port: int, receive_buffer: int = 0) -> None:
         self._port = port
+        self._receive_buffer = receive_buffer
         self._streams = 1
+        self.received = Counter[int]()
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
+        connection = socket.socket()
+        connection.setblocking(False)
+        if self._receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._port))
+        self._reader, self._writer = await asyncio.open_connection(sock=connection)
+        window = struct.pack(">HI", _INITIAL_WINDOW, _LARGE)
+        self._writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, window))
+        self._writer.write(_frame(_WINDOW, 0, 0, struct.pack(">I", _LARGE)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -239,24 +255,48 @@ class Frames:
         """Cancel a call."""
         self._writer.write(_frame(_RESET, 0, stream, struct.pack(">I", _CANCEL)))
 
+    def read_nothing(self) -> None:
+        """Leave what comes to the kernel, and to what room that has, until something is asked for."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined] # of a socket
+
+    def ping(self) -> None:
+        """Ask whether the server is there."""
+        self._writer.write(_frame(_PING, 0, 0, b"12345678"))
+
+    async def told_to_go(self) -> None:
+        """Return when the server has said that it goes, and has been told that this was heard."""
+        while (await self._frame())[0] != _GOAWAY:
+            pass
+        while (await self._frame())[0] != _PING:
+            pass
+
     async def status(self, stream: int) -> bytes:
         """Return the headers that a call ends with; that it was reset reads `RST_STREAM`.
 
         Raises:
             EOFError: the connection has ended.
         """
+        while True:
+            kind, flags, number, payload = await self._frame()
+            if number == stream and kind == _RESET:
+                return b"RST_STREAM"
+            if number == stream and kind == _HEADERS and flags & _END_STREAM:
+                return payload
+
+    async def _frame(self) -> tuple[int, int, int, bytes]:
+        """Return the next frame, and answer it where that is due."""
+        with contextlib.suppress(RuntimeError):  # it reads
+            self._writer.transport.resume_reading()  # type: ignore[attr-defined] # of a socket
         async with asyncio.timeout(PATIENCE):
-            while True:
-                high, low, kind, flags, number = _HEAD.unpack(await self._reader.readexactly(9))
-                payload = await self._reader.readexactly((high << 8) | low)
-                if kind == _SETTINGS and not flags & _ACK:
-                    self._writer.write(_frame(_SETTINGS, _ACK, 0, b""))
-                elif kind == _PING and not flags & _ACK:
-                    self._writer.write(_frame(_PING, _ACK, 0, payload))
-                elif number == stream and kind == _RESET:
-                    return b"RST_STREAM"
-                elif number == stream and kind == _HEADERS and flags & _END_STREAM:
-                    return payload
+            high, low, kind, flags, number = _HEAD.unpack(await self._reader.readexactly(9))
+            payload = await self._reader.readexactly((high << 8) | low)
+        if kind == _SETTINGS and not flags & _ACK:
+            self._writer.write(_frame(_SETTINGS, _ACK, 0, b""))
+        elif kind == _PING and not flags & _ACK:
+            self._writer.write(_frame(_PING, _ACK, 0, payload))
+        elif kind == _DATA:
+            self.received[number] += len(payload)
+        return kind, flags, number, payload
 
 
 def _data(stream: int, messages: Sequence[bytes], ends: bool) -> bytes:
