@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from tests.support.environments import ROOT, make_venv, run
 
-TEST_TOOLS = ("hypothesis", "psutil", "pytest", "pytest-asyncio", "pytest-timeout")
+TEST_TOOLS = ("hypothesis", "psutil", "pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist")
 
 
 def oldest(name: str) -> str:
