@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
 import grpc.aio
@@ -27,6 +27,7 @@ from connector_core.plugins import (
     load_plugins,
     module_plugin,
 )
+from connector_core.ports.proxies import NO_PROXY
 from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
@@ -201,7 +202,8 @@ class RunningServer:
 
     def metrics_text(self) -> str:
         """Scrape `/metrics` over HTTP; blocking, which the server's thread for it does not mind."""
-        with urlopen(f"http://127.0.0.1:{self.server.http_port}/metrics") as answer:
+        past_proxies = build_opener(ProxyHandler({}))
+        with past_proxies.open(f"http://127.0.0.1:{self.server.http_port}/metrics") as answer:
             text: str = answer.read().decode()
         return text
 
@@ -237,7 +239,7 @@ async def running_server(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1)]
+            f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1), NO_PROXY]
         ) as channel:
             yield RunningServer(server, channel, generation)
     finally:

@@ -342,6 +342,14 @@ class TestDraining:
             await asyncio.gather(call, stopping)
 
 
+async def test_the_harness_reaches_its_host_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with running_server(Jobs()) as host:
+        assert await host.list_connectors()
+        assert "flyte_connector_build_info" in await asyncio.to_thread(host.metrics_text)
+
+
 async def eventually_refused(host: RunningServer) -> None:
     """Wait until new calls are refused: the server says so to its clients when it begins to drain."""
     code: grpc.StatusCode | None = None

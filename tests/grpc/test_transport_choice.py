@@ -79,6 +79,12 @@ async def test_a_newer_grpcio_is_tried_and_taken(newer_grpcio: None, caplog: pyt
     assert warnings(caplog) == []
 
 
+async def test_a_newer_grpcio_is_tried_past_any_proxy(newer_grpcio: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert isinstance(await open_server("core"), CoreServer)
+
+
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [

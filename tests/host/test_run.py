@@ -372,6 +372,22 @@ def test_a_host_that_is_not_there_is_said_to_be_missing(folder: Path) -> None:
     assert f"no host answers at {address}: start one (connector-host serve)" in result.stderr
 
 
+def test_a_host_on_this_machine_is_reached_past_any_proxy(folder: Path) -> None:
+    with host_process(cwd=folder) as serving:
+        run = ("run", "sleep", "--input", "seconds=0.1", "--endpoint", serving.address)
+        assert host(folder, *run, http_proxy="http://127.0.0.1:1", no_proxy="").returncode == 0
+        assert serving.stop() == 0
+
+
+def test_a_proxy_on_the_way_to_a_host_is_named_where_nothing_answers(folder: Path) -> None:
+    proxied = {"grpc_proxy": "http://me:secret@127.0.0.1:1", "no_proxy": ""}
+    result = host(folder, "run", "sleep", "--endpoint", "connectors.example:8000", **proxied)
+    assert result.returncode == 1
+    assert "no host answers at connectors.example:8000 through the proxy http://127.0.0.1:1" in result.stderr
+    assert "which grpc_proxy names (add the host to no_proxy" in result.stderr
+    assert "secret" not in result.stderr
+
+
 class OldServer(AgentMetadataServiceServicer):
     """A server of before task categories, which answers nothing else."""
 

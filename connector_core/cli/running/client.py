@@ -1,6 +1,7 @@
 """The protocol as the engine speaks it, with errors that people can read."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgent
 from connector_core.cli.running.job import Job
 from connector_core.errors import ConnectorError, NotRegisteredError, SettingsError
 from connector_core.likeness import alike
+from connector_core.ports.proxies import proxy_of, proxy_options
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
@@ -30,7 +32,7 @@ _PASSING = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
-_NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
+_NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed", "errors resolving")
 
 
 class CallError(ConnectorError):
@@ -56,10 +58,12 @@ class Client:
     Args:
         channel: an open channel to it.
         address: what people call it.
+        proxy: the proxy on the way to it, and the environment variable that names that.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, proxy: tuple[str, str] | None = None) -> None:
         self._address = address
+        self._proxy = proxy
         self._jobs = AsyncAgentServiceStub(channel)
         self._answers = SyncAgentServiceStub(channel)
         self._metadata = AgentMetadataServiceStub(channel)
@@ -156,26 +160,32 @@ class Client:
     def _explain(self, method: str, code: grpc.StatusCode, details: str) -> CallError:
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_NOT_CONNECTED):
             return CallError(
-                f"no host answers at {self._address}: start one (connector-host serve), or correct the endpoint ({details})",
+                f"no host answers at {self._address}{self._way()}: start one (connector-host serve), or correct the endpoint "
+                f"({details})",
                 code,
             )
         if code is grpc.StatusCode.UNIMPLEMENTED and details == "Method not found!":
             details = f"{self._address} does not have this call: is it a connector host?"
         return CallError(f"{method} was answered {code.name}: {details or 'without a reason'}", code)
 
+    def _way(self) -> str:
+        if self._proxy is None:
+            return ""
+        proxy, variable = self._proxy
+        return f" through the proxy {proxy}, which {variable} names (add the host to no_proxy to go without it)"
+
 
 @contextlib.asynccontextmanager
 async def connected(endpoint: str, *, is_own: bool = False) -> AsyncIterator[Client]:
-    """Open a channel to a host until the block ends; to one in this process (`is_own`), past any proxy.
+    """Open a channel to a host until the block ends; to one on this machine, past any proxy.
 
     Raises:
         SettingsError: the endpoint is none.
     """
-    options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
-    if is_own:
-        options.append(("grpc.enable_http_proxy", 0))
+    options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(endpoint)]
+    proxy = proxy_of(endpoint, os.environ)
     async with grpc.aio.insecure_channel(check_endpoint(endpoint), options=options) as channel:
-        yield Client(channel, "the host in this process" if is_own else endpoint)
+        yield Client(channel, "the host in this process" if is_own else endpoint, proxy)
 
 
 def check_endpoint(endpoint: str) -> str:
