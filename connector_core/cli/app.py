@@ -14,16 +14,16 @@ from connector_core.likeness import alike
 PROGRAM = "connector-host"
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "serve": ("serve_command", "serve"),
-    "list": ("inspect_commands", "list_plugins"),
-    "doctor": ("inspect_commands", "doctor"),
-    "run": ("run_commands", "run_task"),
-    "get": ("run_commands", "get_job"),
-    "logs": ("run_commands", "show_logs"),
-    "delete": ("run_commands", "delete_job"),
-    "new": ("package_commands", "new"),
-    "install": ("package_commands", "install"),
-    "uninstall": ("package_commands", "uninstall"),
+    "serve": ("serve", "serve"),
+    "list": ("inspect", "list_plugins"),
+    "doctor": ("inspect", "doctor"),
+    "run": ("run", "run_task"),
+    "get": ("run", "get_job"),
+    "logs": ("run", "show_logs"),
+    "delete": ("run", "delete_job"),
+    "new": ("new", "new"),
+    "install": ("packages.install", "install"),
+    "uninstall": ("packages.uninstall", "uninstall"),
 }
 """The module in this package, and the function in it that is the command, by the command's name."""
 

@@ -5,11 +5,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Any
 
+import typer
 from importlib_metadata import Distribution, PackageNotFoundError
 from msgspec.structs import replace
 from packaging.requirements import InvalidRequirement, Requirement
 
+from connector_core.cli.options import CHOICE, AsJson, given_settings, takes_settings
 from connector_core.cli.report import Served, print_list, print_plugins
 from connector_core.cli.report import as_json as described
 from connector_core.description import PluginIdentity
@@ -26,6 +29,34 @@ from connector_core.plugins import (
     refuse_shared_names,
 )
 from connector_core.settings import Settings
+
+
+@takes_settings(*CHOICE)
+def list_plugins(as_json: AsJson = False, **given: Any) -> int:
+    """List the plugins that a host started here would serve, with what each brings."""
+    return show_list(given_settings(given), as_json=as_json)
+
+
+@takes_settings(*CHOICE)
+def doctor(
+    plugin: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="Only this plugin.")] = None,
+    flytekit: Annotated[
+        bool, typer.Option("--flytekit", help="Say of each installed flytekit connector how it is served.")
+    ] = False,
+    flyte: Annotated[
+        bool, typer.Option("--flyte", help="Say of each installed connector of flyte's SDK 2 how it is served.")
+    ] = False,
+    as_json: AsJson = False,
+    **given: Any,
+) -> int:
+    """Examine every installed plugin: what it brings, how long it takes, what fails and where, what clashes.
+
+    The exit code is 1 when something is wrong.
+    """
+    settings = given_settings(given)
+    if flytekit or flyte:
+        return show_bridged(settings, "flytekit" if flytekit else "flyte", as_json=as_json)
+    return show_examination(settings, plugin, as_json=as_json)
 
 
 def show_list(settings: Settings, *, as_json: bool) -> int:

@@ -8,17 +8,46 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from importlib_metadata import version
 from packaging.version import Version
 
+from connector_core.cli.options import path
 from connector_core.errors import SettingsError
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 
 _PREFIX = re.compile("connector[-_]plugin[-_]")
+
+
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The plugin's name, such as 'warehouse': the package is connector-plugin-NAME."
+        ),
+    ],
+    task_type: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The task type that it serves. [default: the name]")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="async|sync",
+            help="'async' for jobs that go on by themselves, 'sync' for answers at once. [default: async]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="PATH", callback=path, help="The folder to make the package's folder in.")
+    ] = Path(),
+) -> int:
+    """Write a new plugin package that works from the start, with tests.
+
+    At a terminal, what is not given is asked for. Needs cookiecutter: pip install "connector-core[new]"
+    """
+    return write_plugin(name, task_type, kind, output)
 
 
 def write_plugin(name: str, task_type: str | None, kind: str | None, output: Path) -> int:

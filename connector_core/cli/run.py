@@ -1,224 +1,137 @@
 """`connector-host run`, and `get`, `logs` and `delete` on a job that was detached from."""
 
-import asyncio
-import contextlib
-import json
-import sys
-import tempfile
-import uuid
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
-from flyteidl.admin import agent_pb2
+import typer
 
-from connector_core.cli.running.answers import print_json, print_outputs
-from connector_core.cli.running.attend import Attendance
-from connector_core.cli.running.client import CallError
-from connector_core.cli.running.interrupts import Interrupted
-from connector_core.cli.running.job import Job
-from connector_core.cli.running.logs import LogReader
-from connector_core.cli.running.order import Order, category_of
-from connector_core.cli.running.session import Manner, Session, carry_out
-from connector_core.cli.running.view import is_over, phase_name, with_message
-from connector_core.errors import SettingsError
-from connector_core.resource import Phase
-from connector_core.task import TaskCategory
+from connector_core.cli.options import CHOICE, AsJson, given_settings, path, seconds, takes_settings
 
-__all__ = ["Manner", "Order", "delete_job", "run_task", "show_job", "show_logs"]
+Handle = Annotated[str, typer.Argument(metavar="HANDLE", help="What `run --detach` printed.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A host that serves; else the plugins installed here are used."),
+]
+HandlesEndpoint = Annotated[
+    str | None, typer.Option("--endpoint", metavar="HOST:PORT", help="A host, if not the one of the handle.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the log of the plugins used here, and no live view.")]
+Interval = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", callback=seconds, help="Seconds between two looks at the job, at the most."),
+]
 
 
-def run_task(order: Order, manner: Manner, *, output_prefix: str | None, detach: bool) -> int:
-    """Run a task to its end, or start its job and print the handle; return the exit code.
+@takes_settings(*CHOICE)
+def run_task(
+    task_type: Annotated[
+        str | None, typer.Argument(metavar="TASK_TYPE", help="The task type: NAME, or NAME@VERSION.")
+    ] = None,
+    argv: Annotated[list[str] | None, typer.Argument(metavar="ARGV", help="A container's command, after `--`.")] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=VALUE",
+            help="An input: JSON where it parses, else text; NAME=@FILE reads it from a file.",
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PLACE", help="An input that is a file or folder: a path or URI."),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", callback=path, help="A file of inputs: a JSON object, or a LiteralMap (.pb)."),
+    ] = None,
+    sql: Annotated[str | None, typer.Option(metavar="TEXT", help="The task's SQL; @FILE reads it from a file.")] = None,
+    custom: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The task's `custom`, a JSON object; @FILE reads it.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            callback=path,
+            help="A task as flytekit serialises it: TaskTemplate or TaskSpec, .pb or .json.",
+        ),
+    ] = None,
+    output_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The URI or folder under which large outputs are written. [default: a new temporary folder]",
+        ),
+    ] = None,
+    endpoint: Endpoint = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start the job, print its handle and leave it alone.")
+    ] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
+    """Run a task without a Flyte cluster, on the plugins installed here or on a host that serves.
 
-    Raises:
-        SetupError: what is asked cannot be used, or the host not be put together.
+    For example: connector-host run sleep --input seconds=3, or connector-host run process -- /bin/echo hello
+
+    What the task gives goes to stdout, everything else to stderr. Ctrl-C asks the connector to delete the job and waits
+    for that; a second one gives up waiting. The exit code is 0 only for SUCCEEDED; 1 for any other end, 2 for what
+    cannot be asked, 130 after Ctrl-C.
     """
-    request = order.to_request()
-    category = category_of(request.template)
+    from connector_core.cli.running import tasks
 
-    async def run(session: Session) -> int:
-        is_sync = await session.interrupts.before_first(session.client.is_sync(category))
-        with _output_folder(output_prefix, is_here=not session.endpoint, keep=detach) as request.output_prefix:
-            if is_sync:
-                return await _answer_at_once(session, request, detach=detach)
-            job = await _create(session, request)
-            return await (_detach(session, job) if detach else _attend(session, job))
-
-    return carry_out(run, manner, category, live_hint="" if detach else "Ctrl-C stops it")
+    order = tasks.Order(task_type, argv or (), input_ or (), file or (), inputs, sql, custom, template)
+    settings = partial(given_settings, given)
+    manner = tasks.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
+    return tasks.run_task(order, manner, output_prefix=output_prefix, detach=detach)
 
 
-def show_job(handle: str, manner: Manner, *, wait: bool) -> int:
-    """Show how a job is doing, or watch it to its end.
+@takes_settings(*CHOICE)
+def get_job(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the job to its end, as `run` does.")] = False,
+    interval: Interval = 1.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
+    """Show how a job of `run --detach` is doing, and its outputs when it is over.
 
-    Raises:
-        SetupError: as `run_task` does.
+    The exit code is 0 where that could be found out; with --wait, it is that of `run`.
     """
-    job = Job.from_text(handle)
+    from connector_core.cli.running import tasks
 
-    async def show(session: Session) -> int:
-        if wait:
-            return await _attend(session, job, owns=False)
-        resource = await session.interrupts.before_first(session.client.get(job))
-        session.view.state(resource)
-        if is_over(resource):
-            session.view.say(with_message(phase_name(resource), resource))
-        _print(session, resource)
-        return 0
-
-    hint = "Ctrl-C ends watching; the job goes on" if wait else ""
-    return carry_out(show, manner, job.category, endpoint=job.endpoint, live_hint=hint)
+    settings = partial(given_settings, given)
+    manner = tasks.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
+    return tasks.show_job(handle, manner, wait=wait)
 
 
-def show_logs(handle: str, manner: Manner, *, follow: bool) -> int:
-    """Print a job's log.
+@takes_settings(*CHOICE)
+def show_logs(
+    handle: Handle,
+    endpoint: HandlesEndpoint = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job is over.")] = False,
+    interval: Interval = 1.0,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
+    """Print the log of a job of `run --detach`, where its connector has logs."""
+    from connector_core.cli.running import tasks
 
-    Raises:
-        SetupError: as `run_task` does.
+    settings = partial(given_settings, given)
+    return tasks.show_logs(handle, tasks.Manner(endpoint, settings, verbose=verbose, interval=interval), follow=follow)
+
+
+@takes_settings(*CHOICE)
+def delete_job(handle: Handle, endpoint: HandlesEndpoint = None, verbose: Verbose = False, **given: Any) -> int:
+    """Ask the connector to delete a job of `run --detach`, and wait until it says how that went.
+
+    A job that is over already, or gone, is not an error.
     """
-    job = Job.from_text(handle)
+    from connector_core.cli.running import tasks
 
-    async def show(session: Session) -> int:
-        reader = LogReader(session.client, job, lambda lines: print(*lines, sep="\n", file=session.out, flush=True))
-        work = _follow(session, job, reader) if follow else reader.read_to_end()
-        await session.interrupts.before_first(work)
-        return 0
-
-    return carry_out(show, manner, job.category, endpoint=job.endpoint)
-
-
-def delete_job(handle: str, manner: Manner) -> int:
-    """Ask the connector to delete a job, and wait for that.
-
-    Raises:
-        SetupError: as `run_task` does.
-    """
-    job = Job.from_text(handle)
-
-    async def delete(session: Session) -> int:
-        attendance = Attendance(session.client, job, session.view, manner.interval)
-        resource = await session.interrupts.before_first(attendance.delete())
-        said = "deleted; it is" if is_over(resource) else "its deletion was asked for; it is still"
-        session.view.say(f"{said} {with_message(phase_name(resource), resource)}")
-        return 0
-
-    return carry_out(delete, manner, job.category, endpoint=job.endpoint)
-
-
-@contextlib.contextmanager
-def _output_folder(prefix: str | None, *, is_here: bool, keep: bool) -> Iterator[str]:
-    """Yield the output prefix: unless one is given, that of a new folder, which is removed if nothing is put into it.
-
-    For a host elsewhere (not `is_here`) it is only named: that may run as another user, who could not write into ours.
-    """
-    if prefix is not None:
-        yield prefix if "://" in prefix else Path(prefix).resolve().as_uri()
-        return
-    if not is_here:
-        yield (Path(tempfile.gettempdir()).resolve() / f"connector-host-run-{uuid.uuid4().hex}").as_uri()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="connector-host-run-")).resolve()
-    try:
-        yield folder.as_uri()
-    finally:
-        if any(folder.iterdir()):
-            print(f"what the task has written is in {folder}", file=sys.stderr)
-        elif not keep:
-            folder.rmdir()
-
-
-async def _answer_at_once(session: Session, request: agent_pb2.CreateTaskRequest, *, detach: bool) -> int:
-    if detach:
-        raise SettingsError(f"{request.template.type!r} is answered at once, so there is nothing to --detach from")
-    session.view.doing("running")
-    session.view.start_clock()
-    try:
-        resource = await session.interrupts.before_first(session.client.execute(request))
-    except Interrupted:
-        session.view.say("stopped")
-        raise
-    return _show_end(session, resource)
-
-
-async def _create(session: Session, request: agent_pb2.CreateTaskRequest) -> Job:
-    """Start the job. A create that is under way is awaited even after a Ctrl-C, as its job could not be found again."""
-    session.view.doing("creating")
-    session.view.start_clock()
-    creating = asyncio.create_task(session.client.create(request))
-    try:
-        await session.interrupts.before_first(asyncio.wait_for(asyncio.shield(creating), None))
-    except Interrupted:
-        session.view.say("waiting for the create, to delete what it starts; Ctrl-C again gives up waiting")
-        try:
-            await session.interrupts.before_second(asyncio.wait_for(asyncio.shield(creating), None))
-        except Interrupted:
-            creating.cancel()
-            session.view.say("given up: a job may have been started")
-            raise
-    session.view.doing("")
-    category: TaskCategory = category_of(request.template)
-    return Job(category, creating.result(), request.output_prefix, session.endpoint)
-
-
-async def _attend(session: Session, job: Job, *, owns: bool = True) -> int:
-    session.view.doing("")
-    attendance = Attendance(session.client, job, session.view, session.manner.interval)
-    try:
-        resource = await attendance.until_end(session.interrupts, owns=owns)
-    except (Interrupted, CallError):
-        session.view.say(f"the job may be running still: connector-host get|logs|delete {job.to_text()}")
-        raise
-    return _show_end(session, resource)
-
-
-async def _detach(session: Session, job: Job) -> int:
-    try:
-        resource = await session.client.get(job)
-    except CallError as error:
-        resource = agent_pb2.Resource(message=str(error))
-    if is_over(resource) and resource.phase != Phase.SUCCEEDED.value:
-        return _show_end(session, resource)
-    handle = job.to_text()
-    if session.manner.as_json:
-        described = {"handle": handle, "phase": phase_name(resource), "message": resource.message}
-        print(json.dumps(described, indent=2), file=session.out, flush=True)
-    else:
-        session.view.say(with_message(phase_name(resource), resource))
-        session.view.say("the handle is for: connector-host get|logs|delete HANDLE")
-        print(handle, file=session.out, flush=True)
-    return 0
-
-
-async def _follow(session: Session, job: Job, reader: LogReader) -> None:
-    over = asyncio.Event()
-
-    async def watch() -> None:
-        try:
-            while True:
-                if is_over(await session.client.get(job)):
-                    return
-                await asyncio.sleep(session.manner.interval)
-        finally:
-            over.set()
-
-    watching = asyncio.create_task(watch())
-    try:
-        await reader.follow(over, session.manner.interval)
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-
-
-def _show_end(session: Session, resource: agent_pb2.Resource) -> int:
-    """Show a job's last state and outputs; return 0 only for a success that nobody interrupted."""
-    session.view.ended(resource)
-    _print(session, resource)
-    if session.interrupts.is_interrupted:
-        return session.interrupts.exit_code
-    return 0 if resource.phase == Phase.SUCCEEDED.value else 1
-
-
-def _print(session: Session, resource: agent_pb2.Resource) -> None:
-    if session.manner.as_json:
-        print_json(resource, session.out)
-    else:
-        print_outputs(resource, session.out)
+    return tasks.delete_job(handle, tasks.Manner(endpoint, partial(given_settings, given), verbose=verbose))

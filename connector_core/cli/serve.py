@@ -1,11 +1,20 @@
-"""`connector-host serve`: load, report, serve."""
+"""`connector-host serve`: load, report, serve, or have that done by a child that is started again (`--reload`)."""
 
 import asyncio
 import gc
 import logging
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from connector_core.cli.logs import loggers_of, open_log
+from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
 from connector_core.hostlog import HostLog
@@ -13,11 +22,47 @@ from connector_core.plugins import PluginLoadResult, build_registry, check_requi
 from connector_core.ports import Port
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource, use_source
-from connector_core.server import ConnectorServer, serve
+from connector_core.server import ConnectorServer
+from connector_core.server import serve as run_server
 from connector_core.settings import Settings
 from connector_core.tuning import loop_factory
 
 _log = logging.getLogger("connector_core")
+
+
+@takes_settings(*ALL_FLAGS)
+def serve(
+    *,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a plugin's source or the settings file changes.")
+    ] = False,
+    **given: Any,
+) -> int:
+    """Load the installed plugins and serve their connectors until SIGTERM.
+
+    Every option is also an environment variable, CONNECTOR_HOST__PORT for --port and so on, and a key of
+    connector-host.toml: the option goes before the variable, the variable before the file. All but --reload, which is
+    for authors: it needs watchfiles, pip install "connector-core[reload]"
+    """
+    read_settings = partial(given_settings, given)
+    if reload:
+        return _serve_and_reload(read_settings, given["config"])
+    hung = serve_until_stopped(read_settings())
+    if hung:
+        # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _serve_and_reload(read_settings: Callable[[], Settings], config: Path | None) -> int:
+    if find_spec("watchfiles") is None:
+        print('connector-host: --reload needs watchfiles: pip install "connector-core[reload]"', file=sys.stderr)
+        return 1
+    from connector_core.cli.reload.supervisor import supervise
+
+    return supervise([one for one in sys.argv[1:] if one != "--reload"], read_settings, config)
 
 
 def serve_until_stopped(settings: Settings) -> bool:
@@ -58,7 +103,7 @@ async def _serve(
         _announce(server)
 
     server.metrics.log_lines_dropped.set_function(lambda: log.dropped)
-    await serve(server, on_started)
+    await run_server(server, on_started)
     return server.invoker.abandoned > 0
 
 

@@ -59,8 +59,8 @@ FOR_THE_PAGE = {"jinja2"}
 FOR_A_TERMINAL = {"rich", "pygments", "typer.rich_utils"}
 FOR_EXTRAS = {"opentelemetry", "redis", "sqlite3", "watchfiles", "cookiecutter"}
 FOR_OTHER_COMMANDS = {
-    "connector_core.cli.run_commands",
-    "connector_core.cli.package_commands",
+    "connector_core.cli.running",
+    "connector_core.cli.packages.change",
     "connector_core.testing",
 }
 OF_PLUGINS = {"pydantic", "pydantic_core", "flytekit", "flyte", "numpy", "pandas", "pyarrow", "yaml", "requests"}

@@ -130,8 +130,8 @@ def test_settings_that_are_flags_say_so_where_they_are_declared(capsys: pytest.C
 
 def test_a_start_imports_neither_rich_nor_pydantic_nor_other_commands() -> None:
     modules = imported("get", "no handle", "--interval", "1", "--config", "nowhere.toml")
-    assert {"typer", "connector_core.cli.run_commands"} <= modules
-    assert modules & {"pydantic", "rich", "click", "connector_core.cli.package_commands"} == set()
+    assert {"typer", "connector_core.cli.run"} <= modules
+    assert modules & {"pydantic", "rich", "click", "connector_core.cli.packages.install"} == set()
 
 
 def test_values_come_as_they_are_given_whatever_typer_does_with_them(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from connector_core.settings import Settings
 
 pytest.importorskip("watchfiles", reason="the extra `reload` brings it")
 
-from connector_core.cli.reload.sources import Sources
-from connector_core.cli.reload.watcher import Watcher
+from connector_core.cli.reload.sources import Sources, Watcher
 
 NOTHING = Settings(allow_plugin=("none",))
 

@@ -15,12 +15,19 @@ from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from google.protobuf import json_format
 
 from connector_core import Phase
-from connector_core.cli.running.answers import print_json, print_outputs
-from connector_core.cli.running.given import from_json
+from connector_core.cli.running.following import usage_of
+from connector_core.cli.running.inputs import from_json
 from connector_core.cli.running.live import LiveView, coloured, harmless
-from connector_core.cli.running.preview import ROWS, Preview, first_rows
-from connector_core.cli.running.usage import usage_of
-from connector_core.cli.running.values import MAX_TEXT, as_json, as_text
+from connector_core.cli.running.outputs import (
+    MAX_TEXT,
+    ROWS,
+    Preview,
+    as_json,
+    as_text,
+    first_rows,
+    print_json,
+    print_outputs,
+)
 from connector_core.cli.running.view import PlainView, elapsed
 from connector_core.literals import Binary, Directory, ErrorValue, File, Schema, StructuredDataset, to_literal_map
 

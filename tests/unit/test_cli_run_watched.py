@@ -12,11 +12,10 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 
 from connector_core import Phase
-from connector_core.cli.running.attend import Attendance
 from connector_core.cli.running.client import CallError, Client, LogPiece
-from connector_core.cli.running.interrupts import Interrupted, Interrupts
+from connector_core.cli.running.following import Attendance, LogReader
 from connector_core.cli.running.job import Job
-from connector_core.cli.running.logs import LogReader
+from connector_core.cli.running.session import Interrupted, Interrupts
 from connector_core.cli.running.view import PlainView
 from connector_core.task import TaskCategory
 

@@ -1,13 +1,23 @@
 """What installing and uninstalling have in common: one at a time, interruptible, and a word on how it ended."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+import typer
 
 from connector_core.cli.packages.check import Look, command
 from connector_core.cli.packages.progress import Progress
 from connector_core.cli.packages.undo import NotPutBackError, locked
 from connector_core.processes import Interrupted, interruptible
+
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Leave the environment as it has become, even if plugins fail or clash in it.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print what the installer prints, and tracebacks of what fails.")
+]
 
 RESTART = "A host that is running serves what it has loaded at its start: restart it."
 _LAST_LINES = 30
@@ -28,6 +38,11 @@ class Manner:
     keep: bool = False
     verbose: bool = False
     options: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, keep: bool, verbose: bool, given: Mapping[str, Any]) -> Self:
+        """Return what a command line comes to; `given` is what the command got for its settings."""
+        return cls(Progress(is_verbose=verbose), keep, verbose, list(_retyped(given)))
 
     def say_undoing(self) -> None:
         """Say that the environment is put back."""
@@ -83,3 +98,12 @@ def _explain(doubts: Doubts, manner: Manner) -> None:
         manner.progress.say(problem, "bold red")
     manner.progress.say(doubts.hint)
     manner.progress.say("Nothing was changed: the environment is as it was.", "bold")
+
+
+def _retyped(given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of settings as they are typed, for a host of another process."""
+    for name in ("modules", "prefer"):
+        for value in given[name] or ():
+            yield from (f"--{name}", value)
+    if given["config"]:
+        yield from ("--config", str(given["config"]))

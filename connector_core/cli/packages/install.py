@@ -3,10 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Annotated, Any
 
+import typer
 from packaging.utils import NormalizedName
 
-from connector_core.cli.packages.change import RESTART, Doubts, Manner, changing
+from connector_core.cli.options import takes_settings
+from connector_core.cli.packages.change import RESTART, Doubts, Keep, Manner, Verbose, changing
 from connector_core.cli.packages.check import Look, Seen, harm, look
 from connector_core.cli.packages.installed import CORE, Changes, Installed, Set, installed_now
 from connector_core.cli.packages.installer import Wanted, find_installer
@@ -14,12 +18,42 @@ from connector_core.cli.packages.undo import Undoable
 from connector_core.hookspecs import ENTRY_POINT_GROUP
 
 
-def install(wanted: Wanted, manner: Manner) -> int:
-    """Install plugins and return the exit code: 0 when all is well, or kept as it is.
+@takes_settings("modules", "prefer")
+def install(
+    requirements: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="REQUIREMENTS",
+            help="What pip takes: names, with extras and versions, wheels, folders, URLs. "
+            "After `--`, options for the installer.",
+        ),
+    ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", "-U", help="Take newer versions of what is named, if there are any.")
+    ] = False,
+    editable: Annotated[
+        list[str] | None,
+        typer.Option("--editable", "-e", metavar="FOLDER", help="A folder to use as it stands, for its author."),
+    ] = None,
+    keep: Keep = False,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
+    """Install plugins into the environment of this host, and see whether they load.
 
-    Raises:
-        SetupError: it cannot be done, or an installer says so.
+    For example: connector-host install connector-plugin-duckdb, or connector-host install ./my-plugin -- --no-index
+
+    All plugins are loaded before and after, as a host started here with these options would. If a new one fails to
+    load, or one that worked does not any more, the environment is put back as it was and the exit code is 1. Installs with
+    uv where there is one, else with pip.
     """
+    requested = requirements or []
+    names = list(takewhile(lambda one: not one.startswith("-"), requested))
+    options = requested[len(names) :]
+    if not (names or editable or options):
+        raise typer.BadParameter("name what to install")
+    wanted = Wanted(names, editable or (), options, upgrade)
+    manner = Manner.of(keep, verbose, given)
     return changing(manner, lambda: _install(wanted, manner))
 
 

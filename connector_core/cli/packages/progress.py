@@ -4,9 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.markup import escape
-
 Say = Callable[[str], None]
 
 
@@ -18,6 +15,8 @@ class Progress:
     """
 
     def __init__(self, *, is_verbose: bool) -> None:
+        from rich.console import Console  # when something is done: help does without
+
         self._console = Console(stderr=True, highlight=False)
         self._is_live = self._console.is_terminal and not is_verbose
         self._is_verbose = is_verbose
@@ -26,6 +25,8 @@ class Progress:
     def doing(self, what: str) -> Iterator[Say]:
         """Say that this is being done, until the block ends; what it gets takes the lines of the program that does it."""
         if self._is_live:
+            from rich.markup import escape
+
             with self._console.status(escape(what)) as status:
                 yield lambda line: status.update(f"{escape(what)} [dim]{escape(line[: self._room(what)])}[/dim]")
             return

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 from importlib_metadata import Distribution
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from connector_core.cli.packages.change import RESTART, Doubts, Manner, changing
+from connector_core.cli.options import takes_settings
+from connector_core.cli.packages.change import RESTART, Doubts, Keep, Manner, Verbose, changing
 from connector_core.cli.packages.check import harm, look
 from connector_core.cli.packages.installed import CORE, Changes, Installed, Set, found, installed_now
 from connector_core.cli.packages.installer import InstallError, find_installer
@@ -16,14 +18,20 @@ from connector_core.cli.packages.undo import Undoable
 from connector_core.errors import SettingsError
 
 
-def uninstall(names: Sequence[str], manner: Manner, *, sure: bool) -> int:
-    """Uninstall plugins, named by their own or their distributions' names, and return the exit code.
+@takes_settings("modules", "prefer")
+def uninstall(
+    names: Annotated[list[str], typer.Argument(metavar="NAMES", help="Plugins, or their distributions.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keep: Keep = False,
+    verbose: Verbose = False,
+    **given: Any,
+) -> int:
+    """Uninstall plugins from the environment of this host; what they required stays.
 
-    Raises:
-        SettingsError: a name is of nothing that is installed, or of what the host itself needs.
-        SetupError: it cannot be done, or an installer says so.
+    The environment is put back, and the exit code is 1, if a plugin that stays would no longer work.
     """
-    return changing(manner, lambda: _uninstall(names, manner, sure=sure))
+    manner = Manner.of(keep, verbose, given)
+    return changing(manner, lambda: _uninstall(names, manner, sure=yes))
 
 
 def _uninstall(names: Sequence[str], manner: Manner, *, sure: bool) -> int:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from connector_core.cli.reload.handover import Handover
-from connector_core.cli.reload.sources import Sources
-from connector_core.cli.reload.watcher import Watcher
+from connector_core.cli.reload.sources import Sources, Watcher
 from connector_core.errors import SetupError
 from connector_core.ports import Address, Port
 from connector_core.processes import Child, Lifeline

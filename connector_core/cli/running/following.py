@@ -1,18 +1,18 @@
-"""A job from its creation to its end: polled as the engine does, shown, and deleted when the user wants no more of it."""
+"""A job followed to its end: polled as the engine does, its log and usage shown, deleted when its user wants no more of it."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import grpc
 from flyteidl.admin import agent_pb2
+from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from google.protobuf.json_format import MessageToDict
 
 from connector_core.cli.running.client import CallError, Client
-from connector_core.cli.running.interrupts import Interrupted, Interrupts
 from connector_core.cli.running.job import Job
-from connector_core.cli.running.logs import LAST_SECONDS, LogReader
-from connector_core.cli.running.usage import usage_of
+from connector_core.cli.running.session import Interrupted, Interrupts
 from connector_core.cli.running.view import View, is_over
 from connector_core.resource import Phase
 
@@ -144,3 +144,116 @@ class Attendance:
             while True:
                 self._view.usage(usage_of(await self._client.metrics(self._job)))
                 await asyncio.sleep(self._interval)
+
+
+PAGE_LINES = 10_000
+LAST_SECONDS = 10.0
+"""How long what is left of a log may take when its job is over."""
+
+
+class LogReader:
+    """Reads a job's log on.
+
+    Connectors differ: some answer a page and the token of the next one, some all lines each time, some follow the job
+    until it ends. So what came since the last token is counted, and left out when it comes again.
+    """
+
+    def __init__(self, client: Client, job: Job, show: Callable[[Sequence[str]], None]) -> None:
+        self._client = client
+        self._job = job
+        self._show = show
+        self._token = ""
+        self._shown = 0
+
+    async def read(self) -> bool:
+        """Show what is new; return whether anything was.
+
+        Raises:
+            CallError: the log cannot be read.
+        """
+        seen, has_news = 0, False
+        asked_with = self._token
+        async for piece in self._client.logs(self._job, asked_with, PAGE_LINES):
+            if piece.token and piece.token != self._token:
+                self._token, self._shown = piece.token, 0
+            new = piece.lines
+            if self._token == asked_with:  # else they stand before what the new token asks for, and will not come again
+                new = new[max(0, self._shown - seen) :]
+                seen += len(piece.lines)
+                self._shown = max(self._shown, seen)
+            if new:
+                has_news = True
+                self._show(new)
+        return has_news
+
+    async def read_to_end(self) -> None:
+        """Show all that there is now.
+
+        Raises:
+            CallError: the log cannot be read.
+        """
+        while await self.read():
+            pass
+
+    async def follow(self, over: asyncio.Event, interval: float) -> None:
+        """Show what comes until the job is `over`, and then what is left.
+
+        Raises:
+            CallError: the connector has no logs, or they cannot be read for good.
+        """
+        while True:
+            was_over = over.is_set()
+            try:
+                has_news = await self.read()
+            except CallError as error:
+                is_early = error.code is grpc.StatusCode.NOT_FOUND  # there may be none before the job really runs
+                if was_over or not (error.is_passing or is_early):
+                    raise
+                has_news = False
+            if was_over and not has_news:
+                return
+            if not has_news:
+                await _wait(over, interval)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+_PREFIX = "EXECUTION_METRIC_"
+_CPU = "USED_CPU_AVG"
+_MEMORY = "USED_MEMORY_BYTES_AVG"
+
+
+def usage_of(results: Iterable[ExecutionMetricResult]) -> list[str]:
+    """Return one text for each metric that has a value."""
+    found = [(result.metric.removeprefix(_PREFIX), _last_value(result)) for result in results]
+    return [_text(name, value) for name, value in found if value is not None]
+
+
+def _last_value(result: ExecutionMetricResult) -> float | None:
+    """Return the last sample of the first series, of data in the form of a Prometheus range query's result."""
+    try:
+        return float(MessageToDict(result.data)["result"][0]["values"][-1][1])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _text(name: str, value: float) -> str:
+    if name == _CPU:
+        return f"CPU {value:.2f} cores"
+    if name == _MEMORY:
+        return f"memory {_bytes(value)}"
+    return f"{name.lower().replace('_', ' ')} {value:g}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,19 +1,143 @@
-"""What a task gave, on stdout: as a table for people, as JSON for programs."""
+"""What a task gave, on stdout: as tables for people, as JSON for programs, which can be given as inputs again."""
 
+import base64
 import json
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from flyteidl.admin import agent_pb2
 from google.protobuf.json_format import MessageToDict
 
-from connector_core.cli.running.preview import ROWS, Preview, first_rows
-from connector_core.cli.running.values import as_json, as_text
 from connector_core.cli.running.view import phase_name
 from connector_core.errors import LiteralError
-from connector_core.literals import Schema, StructuredDataset, to_python
+from connector_core.literals import Binary, Directory, ErrorValue, File, Schema, StructuredDataset, to_python
 from connector_core.resource import Phase
+
+ROWS = 20
+"""How many rows are shown of a table."""
+
+_READERS = {"": "read_parquet", "parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first rows of a table, and whether there are more of them."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    has_more: bool
+
+
+def first_rows(uri: str, form: str) -> Preview | None:
+    """Return a table's first rows; `None` where it is not on this machine, or nothing here can read it."""
+    path = _local_path(uri)
+    if path is None or not path.exists():
+        return None
+    for read in (_by_pyarrow, _by_duckdb):
+        try:
+            return read(path, form.lower())
+        except Exception:  # noqa: BLE001, S112 - it is a courtesy, and each library has errors of its own
+            continue
+    return None
+
+
+def _local_path(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return Path(uri) if not parts.scheme else None
+
+
+def _by_pyarrow(path: Path, form: str) -> Preview:
+    from pyarrow import dataset
+
+    table = dataset.dataset(path, format=form or "parquet").head(ROWS + 1)
+    rows = [list(row.values()) for row in table.to_pylist()]
+    return Preview(table.column_names, rows[:ROWS], len(rows) > ROWS)
+
+
+def _by_duckdb(path: Path, form: str) -> Preview:
+    import duckdb
+
+    files = [str(path)] if path.is_file() else sorted(str(one) for one in path.rglob("*") if _is_data(one))
+    with duckdb.connect() as connection:
+        cursor = connection.execute(f"SELECT * FROM {_READERS[form]}(?) LIMIT {ROWS + 1}", [files])  # noqa: S608 - our own words
+        columns = [column[0] for column in cursor.description or ()]
+        rows = [list(row) for row in cursor.fetchall()]
+    return Preview(columns, rows[:ROWS], len(rows) > ROWS)
+
+
+def _is_data(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith((".", "_"))
+
+
+MAX_TEXT = 4000
+"""What is shown of a single value, in characters; JSON has all of it."""
+
+
+def as_json(value: Any) -> Any:
+    """Return a Python value of a literal in the forms of JSON."""
+    convert = _CONVERT.get(type(value))
+    return value if convert is None else convert(value)
+
+
+def as_text(value: Any) -> str:
+    """Return a value for people: a text as it is, others as JSON, long ones cut."""
+    match value:
+        case str():
+            text = value
+        case File() | Directory() | StructuredDataset() | Schema():
+            form = getattr(value, "format", "")
+            text = f"{value.uri} ({form})" if form else value.uri
+        case datetime():
+            text = value.isoformat()
+        case timedelta():
+            text = str(value)
+        case _:
+            text = json.dumps(as_json(value), ensure_ascii=False)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... (cut here; --json has all)"
+
+
+def _float(value: float) -> float | str:
+    """JSON has no infinities; they are written as in protobuf's JSON form."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _stored(kind: str) -> Callable[[Any], dict[str, str]]:
+    def convert(value: Any) -> dict[str, str]:
+        form = getattr(value, "format", "")
+        return {"kind": kind, "uri": value.uri} | ({"format": form} if form else {})
+
+    return convert
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+_CONVERT: Mapping[type, Callable[[Any], Any]] = {
+    float: _float,
+    list: lambda value: [as_json(item) for item in value],
+    dict: lambda value: {str(key): as_json(item) for key, item in value.items()},
+    datetime: lambda value: value.isoformat(),
+    timedelta: lambda value: value.total_seconds(),
+    bytes: _base64,
+    Binary: lambda value: {"kind": "binary", "tag": value.tag, "base64": _base64(value.value)},
+    ErrorValue: lambda value: {"kind": "error", "message": value.message, "failed_node_id": value.failed_node_id},
+    File: _stored("file"),
+    Directory: _stored("directory"),
+    StructuredDataset: _stored("dataset"),
+    Schema: _stored("schema"),
+}
 
 
 class Unreadable:
