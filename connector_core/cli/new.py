@@ -151,6 +151,7 @@ def _next_steps(folder: Path, answers: Mapping[str, str]) -> str:
   {install} -e ".[dev]"
   pytest
   mypy src tests
+  ruff check
   connector-host list
   connector-host serve
 

@@ -90,19 +90,43 @@ def test_what_is_written_parses(tmp_path: Path, name: str, kind: str) -> None:
     assert any(path.endswith("client.py") for path in written) == (kind == "async")
 
 
-@pytest.mark.parametrize("kind", ["async", "sync"])
-def test_what_is_written_is_clean_by_this_project_s_rules(tmp_path: Path, kind: str) -> None:
-    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
-    if ruff is None:
+@pytest.fixture(scope="module")
+def ruff() -> str:
+    found = shutil.which("ruff", path=str(Path(sys.executable).parent))
+    if found is None:
         pytest.skip("ruff is not installed")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+@pytest.mark.parametrize("name", ["x", "warehouse", "a-rather-long-name-of-a-plugin"])
+def test_what_is_written_is_clean_by_its_own_rules(tmp_path: Path, name: str, kind: str, ruff: str) -> None:
+    assert new(tmp_path, name, "--kind", kind) == 0
+    (package,) = tmp_path.iterdir()
+    for command in (("check", "--no-cache"), ("format", "--check", "--diff", "--no-cache")):
+        checked = try_to_run(ruff, *command, ".", cwd=package)
+        assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_what_is_written_is_clean_by_this_project_s_rules(tmp_path: Path, kind: str, ruff: str) -> None:
     assert new(tmp_path, "warehouse", "--kind", kind) == 0
     package = tmp_path / "connector-plugin-warehouse"
     rules = ("--no-cache", "--config", ROOT / "pyproject.toml")
-    # RUF012: the suite's `inputs` is overridden as a plain dict, as its documentation shows.
-    checked = try_to_run(ruff, "check", *rules, "--extend-ignore", "RUF012", ".", cwd=package)
+    # RUF012: the suite's `inputs` is overridden as a plain dict, as its documentation shows. ARG002: the SDK's signature.
+    checked = try_to_run(ruff, "check", *rules, "--extend-ignore", "RUF012,ARG002", ".", cwd=package)
     assert checked.returncode == 0, checked.stdout
     formatted = try_to_run(ruff, "format", "--diff", *rules, ".", cwd=package)
     assert formatted.returncode == 0, formatted.stdout
+
+
+def test_what_is_written_brings_tasks_for_both_sdks(tmp_path: Path) -> None:
+    assert new(tmp_path, "warehouse", "--task-type", "warehouse.query") == 0
+    written = files(tmp_path / "connector-plugin-warehouse")
+    for module in ("task", "flyte_task"):
+        assert '"warehouse.query"' in written[f"src/connector_plugin_warehouse/{module}.py"]
+    extras = tomllib.loads(written["pyproject.toml"])["project"]["optional-dependencies"]
+    assert {"flytekit", "flyte"} <= extras.keys()
 
 
 @pytest.mark.parametrize("name", ["", "Ware house", "9lives", "a--b", "a-", "ware/house", "../up", "wärme", "a\n"])
