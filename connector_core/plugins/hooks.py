@@ -65,7 +65,10 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
     # A manager for each plugin: no plugin's hook can stop, wrap or delay another's, and loading stays linear.
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
-    manager.register(plugin, source.identity.name)
+    try:
+        manager.register(plugin, source.identity.name)
+    except pluggy.PluginValidationError as error:
+        raise PluginLoadError(_unknown_argument(plugin, source) or str(error)) from error
     identity = source.identity
     if not _marked(manager, source):
         if knowing is None:
@@ -173,6 +176,18 @@ def _marked(manager: pluggy.PluginManager, source: PluginSource) -> list[str]:
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise PluginLoadError(f"{source.value!r} implements a hook {name}() that does not exist; {hint}")
     return marked
+
+
+def _unknown_argument(plugin: Any, source: PluginSource) -> str | None:
+    """Say which argument a hookimpl has that its hook does not offer, and which one may have been meant."""
+    for name, hook in inspect.getmembers(plugin, lambda value: hasattr(value, f"{PROJECT}_impl")):
+        offered = list(inspect.signature(getattr(hookspecs, name)).parameters) if hasattr(hookspecs, name) else []
+        for argument in inspect.signature(hook).parameters:
+            if offered and argument not in offered:
+                near = alike(argument, offered)
+                hint = f"did you mean {near[0]!r}?" if near else f"it offers {', '.join(map(repr, offered))}"
+                return f"{name}() in {source.value!r} has an argument {argument!r} that the hook does not offer; {hint}"
+    return None
 
 
 def _summary(plugin: Any) -> str:

@@ -80,7 +80,9 @@ class _Loading:
             raise
         except BaseException as error:  # noqa: BLE001 - plugin code may raise anything, and must stop nobody else
             seconds = time.perf_counter() - began
-            self._failed.append(FailedPlugin(source.identity, _reason(error), traceback.format_exc(), seconds))
+            self._failed.append(
+                FailedPlugin(source.identity, _reason(error, source.identity), traceback.format_exc(), seconds)
+            )
             return
         finally:
             CODE.reset(whose)
@@ -99,11 +101,12 @@ class _Loading:
         return PluginLoadResult(tuple(self._loaded), tuple(self._failed), tuple(self._skipped))
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, plugin: PluginIdentity) -> str:
+    """Say why a plugin did not load, in words that follow its name."""
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r})"
     if isinstance(error, PluginLoadError):
-        return error.message
+        return error.message.removeprefix(f"plugin {plugin}").removeprefix(":").lstrip()
     return f"{type(error).__name__}: {_text(error)}"
 
 
