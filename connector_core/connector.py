@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from connector_core.errors import InvalidConnectorError
-from connector_core.resource import Resource, ResourceMeta
+from connector_core.resource import Resource
+from connector_core.resource_meta import ResourceMeta
 from connector_core.task import TaskCategory
 
 MetaT = TypeVar("MetaT", bound=ResourceMeta)

@@ -18,9 +18,9 @@ from connector_core.connector import (
 )
 from connector_core.description import EMBEDDED, ConnectorDescription, PluginIdentity
 from connector_core.errors import InvalidConnectorError
-from connector_core.likeness import alike
 from connector_core.operations import OPERATIONS, Kind, Operation, Side, with_deadline
-from connector_core.resource import ResourceMeta
+from connector_core.resource_meta import ResourceMeta
+from connector_core.texts import alike
 
 
 class Method(msgspec.Struct, frozen=True):

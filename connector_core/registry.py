@@ -8,8 +8,8 @@ from connector_core.connector import ConnectorBase
 from connector_core.description import EMBEDDED, ConnectorDescription, PluginIdentity
 from connector_core.errors import ConflictError, NotRegisteredError
 from connector_core.inspection import InspectedConnector, inspect_connector
-from connector_core.likeness import alike
 from connector_core.task import TaskCategory
+from connector_core.texts import alike
 
 _LONGEST_SHOWN = 200
 

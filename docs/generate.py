@@ -19,14 +19,14 @@ from connector_core import errors, hookspecs
 from connector_core.cli.app import exit_code, program
 from connector_core.cli.commands import argument_usage, is_argument
 from connector_core.http.gateway import derive_routes
-from connector_core.http.gateway.statuses import HTTP_STATUS
+from connector_core.http.gateway.refusals import HTTP_STATUS
 from connector_core.metrics import Metrics
 from connector_core.metrics.tallies import TallyKey
 from connector_core.operations import OPERATIONS
+from connector_core.protocol.foreign_codes import HTTP_STATUS_CODES
+from connector_core.protocol.statuses import STATUS_CODES, status_of
 from connector_core.secrets import SecretStr
-from connector_core.services.foreign import HTTP_STATUS_CODES
 from connector_core.services.generations import Generations
-from connector_core.services.status import STATUS_CODES, status_of
 from connector_core.settings import ENV_PREFIX, LimitSettings, Settings
 from connector_core.tables import Field, Table, described
 

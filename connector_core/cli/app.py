@@ -9,7 +9,7 @@ import typer
 
 from connector_core.cli.commands import PlainCommand, PlainGroup
 from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
-from connector_core.likeness import alike
+from connector_core.texts import alike
 
 PROGRAM = "connector-host"
 

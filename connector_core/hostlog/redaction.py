@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from connector_core.resource import ResourceMeta
+from connector_core.resource_meta import ResourceMeta
 
 HIDDEN = "[hidden]"
 

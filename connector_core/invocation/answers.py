@@ -12,8 +12,10 @@ from google.protobuf.struct_pb2 import Struct
 from connector_core.errors import ConnectorError, IllegalAnswerError, LiteralError, PluginCallError
 from connector_core.invocation.faults import described
 from connector_core.literals import to_literal_map
-from connector_core.logs import cut_page
-from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, ResourceMeta
+from connector_core.log_pages import cut_page
+from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource
+from connector_core.resource_meta import ResourceMeta
+from connector_core.texts import writable
 
 
 def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = None) -> Any:
@@ -75,7 +77,7 @@ def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Re
         return answer  # of a bridge, which has another kind of connector's own conversion
     encoded = agent_pb2.Resource(phase=phase)  # type: ignore[arg-type] # the same numbers
     if answer.message:
-        encoded.message = _valid(answer.message)
+        encoded.message = writable(answer.message)
     if answer.log_links:
         encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
     if answer.outputs is not None:
@@ -163,11 +165,6 @@ _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "get_metrics": _encode_metrics,
     "get_logs": _encode_log_piece,
 }
-
-
-def _valid(text: Any) -> Any:
-    """Replace what no wire carries: the lone surrogates of file names that are no UTF-8, as in a job's last message."""
-    return text.encode(errors="replace").decode() if isinstance(text, str) and not text.isascii() else text
 
 
 def _described(answer: object) -> str:

@@ -14,6 +14,7 @@ from connector_core.errors import (
     PluginCallError,
     RateLimitedError,
 )
+from connector_core.texts import writable
 
 T = TypeVar("T")
 Scrub = Callable[[str], str]
@@ -148,7 +149,7 @@ def _writable(text: str) -> str:
     """Return a text as it can be written, without the lone surrogates of file names that are no UTF-8, and not too long."""
     if len(text) > _LONGEST_TEXT:
         text = f"{text[: _LONGEST_TEXT - 3]}..."
-    return text.encode(errors="replace").decode()
+    return writable(text)
 
 
 def _try(read: Callable[[], T], otherwise: T) -> T:

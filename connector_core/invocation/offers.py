@@ -11,7 +11,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from connector_core.connection import Connection
 from connector_core.inspection import Method
 from connector_core.literals import to_python_map
-from connector_core.resource import ResourceMeta
+from connector_core.resource_meta import ResourceMeta
 from connector_core.task import Attempt
 
 NO_CONNECTION = Connection()

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from connector_core.errors import MemoryUnavailableError, TransientError
-from connector_core.jobs.limits import cut_text
 from connector_core.jobs.memory import Memory
+from connector_core.texts import cut_text
 
 _log = logging.getLogger(__name__)
 

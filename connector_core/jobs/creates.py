@@ -25,10 +25,10 @@ from connector_core.invocation.offers import TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.claims import Claims, Done, SupersededError, name_of
 from connector_core.jobs.eager import begin, is_over
-from connector_core.jobs.limits import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.orphans import Orphans
 from connector_core.jobs.promises import Promises, patience
+from connector_core.jobs.sizes import AROUND_BYTES, LimitOf, failed, fit
 from connector_core.settings import Settings
 from connector_core.task import Attempt
 

@@ -13,9 +13,9 @@ from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.creates import Created, Creates
 from connector_core.jobs.envelope import Promise, Signer, Unsigned
-from connector_core.jobs.limits import AROUND_BYTES, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import Polls
+from connector_core.jobs.sizes import AROUND_BYTES, fit
 from connector_core.settings import Settings
 
 

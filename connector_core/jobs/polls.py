@@ -25,12 +25,13 @@ from connector_core.errors import (
 )
 from connector_core.invocation import Invoker
 from connector_core.invocation.offers import JobOffer
-from connector_core.jobs.limits import LimitOf, cut_text, failed, fit
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.recent import RecentAnswers
 from connector_core.jobs.records import JobRecord, Known
+from connector_core.jobs.sizes import LimitOf, failed, fit
 from connector_core.resource import Phase
 from connector_core.settings import Settings
+from connector_core.texts import cut_text
 
 _log = logging.getLogger(__name__)
 

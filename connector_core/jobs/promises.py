@@ -16,9 +16,10 @@ from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, MemoryUnavailableError, PermanentError
 from connector_core.jobs import envelope
 from connector_core.jobs.envelope import Promise
-from connector_core.jobs.limits import MAX_TEXT_BYTES, LimitOf, cut_text, failed
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.sizes import MAX_TEXT_BYTES, LimitOf, failed
 from connector_core.resource import Phase
+from connector_core.texts import cut_text
 
 _log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from connector_core.description import PluginIdentity
 from connector_core.errors import PluginLoadError
 from connector_core.hookspecs import PROJECT, Adopted, BridgedPlugin, hookimpl
 from connector_core.inspection import InspectedConnector, inspect_connector
-from connector_core.likeness import alike
 from connector_core.plugins.discovery import PluginSource
 from connector_core.registry import ConnectorRegistry
+from connector_core.texts import alike
 
 WHAT_A_PLUGIN_LOOKS_LIKE = """\
 a plugin is a module with a function marked as a hook:

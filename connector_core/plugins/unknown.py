@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterator
 
-from connector_core.likeness import alike
 from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.settings import Settings, as_variable
 from connector_core.settings.kinds import OF_NAME
+from connector_core.texts import alike
 
 _MOST_NAMED = 10
 

@@ -17,12 +17,12 @@ from connector_core.metrics import (
     get_operation,
 )
 from connector_core.observing.recorder import Recorder
+from connector_core.protocol.decoding import category_of, category_of_template, moment, size_of_inputs, span
+from connector_core.protocol.dialects import Dialect
+from connector_core.protocol.v1 import V1
 from connector_core.registry import ConnectorRegistry
-from connector_core.services.decoding import category_of, find_by_template, moment, size_of_inputs, span
-from connector_core.services.dialects import Dialect
 from connector_core.services.recording import Request, record_connector_metrics, record_connector_stream
-from connector_core.services.v1 import V1
-from connector_core.task import Attempt
+from connector_core.task import Attempt, describe_execution
 
 MAX_TOKEN_LENGTH = 64 * 1024
 """Letters of a token; clients send it back in a request."""
@@ -51,7 +51,7 @@ class AsyncConnectorService:
         """Start a job and return its resource meta."""
         message, connection = self._dialect.read_create(raw)
         execution, inputs = message.task_execution_metadata.task_execution_id, message.inputs
-        connector = find_by_template(self._registry, message.template, execution, request)
+        connector = request.find(self._registry, *category_of_template(message.template), describe_execution(execution))
         request.count_input(size_of_inputs(raw, inputs))
         offer = TaskOffer(message, inputs, connection, Attempt.of(execution, message.output_prefix))
         created = await self._jobs.create(connector, offer, request.timeout)

@@ -10,12 +10,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from connector_core.errors import SettingsError
 from connector_core.jobs import Jobs
 from connector_core.observing.recorder import Recorder
+from connector_core.protocol.v1 import V1
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource
 from connector_core.services.async_service import AsyncConnectorService
-from connector_core.services.metadata_service import ConnectorMetadataService
+from connector_core.services.metadata_service import ConnectorMetadataService, SecondMetadataService
 from connector_core.services.sync_service import SyncConnectorService
-from connector_core.services.v1 import V1
 from connector_core.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -65,9 +65,10 @@ class Generations:
             ConnectorMetadataService(registry, recorder),
         ]
         if self._second is not None:
+            dialect = self._second.V2(self._secrets.note_brought)
             servicers += [
-                AsyncConnectorService(registry, jobs, recorder, self._second.V2(self._secrets.note_brought)),
-                self._second.ConnectorMetadataService(registry, recorder),
+                AsyncConnectorService(registry, jobs, recorder, dialect),
+                SecondMetadataService(registry, recorder, dialect),
             ]
         return dict(zip(self.names, servicers, strict=True))
 
@@ -92,7 +93,7 @@ def _load(wanted: str) -> tuple[Any, str]:
 
 def _import() -> tuple[Any, str]:
     try:
-        package = importlib.import_module("connector_core.services.v2")
+        package = importlib.import_module("connector_core.protocol.v2")
     except ModuleNotFoundError as error:
         if error.name == "flyteidl2":
             return None, _EXTRA

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from connector_core.errors import ConnectorError
 from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE
 from connector_core.observing.recorder import CallRecording, Recorder
-from connector_core.services.status import Status, status_of, where_to_look
+from connector_core.protocol.statuses import Status, status_of, where_to_look
 
 _REFERENCE_BYTES = 6
 

@@ -13,11 +13,12 @@ from connector_core.invocation.offers import TaskOffer
 from connector_core.jobs import Jobs
 from connector_core.metrics import do_operation
 from connector_core.observing.recorder import Recorder
+from connector_core.protocol.decoding import category_of_template, decode
+from connector_core.protocol.v1 import V1
 from connector_core.registry import ConnectorRegistry
-from connector_core.services.decoding import decode, find_by_template
 from connector_core.services.handlers import takes_stream
 from connector_core.services.recording import Request, record_connector_stream
-from connector_core.services.v1 import V1
+from connector_core.task import describe_execution
 
 _SENDING_SECONDS = 1.0
 _SENDING_MESSAGES = 4
@@ -43,7 +44,9 @@ class SyncConnectorService:
         try:
             header = await _header(raw)
             execution = header.task_execution_metadata.task_execution_id
-            connector = find_by_template(self._registry, header.template, execution, request)
+            connector = request.find(
+                self._registry, *category_of_template(header.template), describe_execution(execution)
+            )
             _refuse_async(connector)
         except ConnectorError:
             await _let_it_send(raw)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from connector_core.errors import SettingsError
-from connector_core.likeness import alike
 from connector_core.settings.layers import (
     ENV_PREFIX,
     Layer,
@@ -19,6 +18,7 @@ from connector_core.settings.layers import (
 )
 from connector_core.settings.model import Settings
 from connector_core.tables import Mistake, TableError, read
+from connector_core.texts import alike
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("connector-host.toml")

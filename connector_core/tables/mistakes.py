@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from connector_core.likeness import alike
+from connector_core.texts import alike
 
 
 class Mistake(NamedTuple):

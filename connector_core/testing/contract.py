@@ -13,7 +13,8 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from connector_core.connector import AsyncConnectorBase, ConnectorBase
 from connector_core.description import ConnectorDescription
 from connector_core.inspection import inspect_connector
-from connector_core.resource import Phase, ResourceMeta
+from connector_core.resource import Phase
+from connector_core.resource_meta import ResourceMeta
 from connector_core.testing.harness import RunningServer, running_server
 
 _CLEAR_REFUSALS = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE})

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
@@ -28,14 +28,13 @@ from connector_core.plugins import (
     module_plugin,
 )
 from connector_core.ports.proxies import NO_PROXY
+from connector_core.protocol.client import WITHOUT_LIMIT, Client, Generation
 from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read_table
+from connector_core.task import TaskCategory
 from connector_core.tuning import LoopFactory
-
-Generation = Literal["v1", "v2"]
-"""A generation of the protocol: `flyteidl`, or `flyteidl2`."""
 
 
 @dataclass(frozen=True)
@@ -66,35 +65,28 @@ class RunningServer:
         return f"127.0.0.1:{self.server.port}"
 
     @property
+    def client(self) -> Client:
+        """A client that speaks the generation."""
+        return Client(self.channel, self.generation, self.connection)
+
+    @property
     def async_stub(self) -> AsyncAgentServiceStub:
         """`flyteidl.service.AsyncAgentService`, or its like in the second generation."""
-        if self.generation == "v2":
-            second: AsyncAgentServiceStub = self._second_stub("AsyncConnectorService")
-            return second
-        return AsyncAgentServiceStub(self.channel)
+        return self.client.jobs
 
     @property
     def sync_stub(self) -> SyncAgentServiceStub:
         """`flyteidl.service.SyncAgentService`."""
-        return SyncAgentServiceStub(self.channel)
+        return self.client.answers
 
     @property
     def metadata_stub(self) -> AgentMetadataServiceStub:
         """`flyteidl.service.AgentMetadataService`, or its like in the second generation."""
-        if self.generation == "v2":
-            second: AgentMetadataServiceStub = self._second_stub("ConnectorMetadataService")
-            return second
-        return AgentMetadataServiceStub(self.channel)
-
-    def _second_stub(self, service: str) -> Any:
-        from connector_core.testing.second_generation import SecondStub
-
-        return SecondStub(self.channel, service, self.connection)
+        return self.client.metadata
 
     async def list_connectors(self) -> list[agent_pb2.Agent]:
         """Call ListAgents."""
-        answer = await self.metadata_stub.ListAgents(agent_pb2.ListAgentsRequest())
-        return list(answer.agents)
+        return await self.client.list_connectors()
 
     async def create(
         self,
@@ -115,48 +107,30 @@ class RunningServer:
             output_prefix=f"test://{uuid4()}/0" if output_prefix is None else output_prefix,
             task_execution_metadata=task_execution_metadata,
         )
-        answer: agent_pb2.CreateTaskResponse = await self.async_stub.CreateTask(request, timeout=timeout)
-        return answer.resource_meta
+        return await self.client.create(request, timeout)
 
     async def get(
         self, task_type: str, resource_meta: bytes, *, output_prefix: str = "", timeout: float | None = None
     ) -> agent_pb2.Resource:
         """Call GetTask."""
-        request = agent_pb2.GetTaskRequest(
-            task_category=_category(task_type), resource_meta=resource_meta, output_prefix=output_prefix
-        )
-        answer: agent_pb2.GetTaskResponse = await self.async_stub.GetTask(request, timeout=timeout)
-        return answer.resource
+        return await self.client.get(TaskCategory.parse(task_type), resource_meta, output_prefix, timeout)
 
     async def delete(self, task_type: str, resource_meta: bytes, *, timeout: float | None = None) -> None:
         """Call DeleteTask."""
-        request = agent_pb2.DeleteTaskRequest(task_category=_category(task_type), resource_meta=resource_meta)
-        await self.async_stub.DeleteTask(request, timeout=timeout)
+        await self.client.delete(TaskCategory.parse(task_type), resource_meta, timeout)
 
     async def get_metrics(
         self, task_type: str, resource_meta: bytes, queries: Iterable[str] = ()
     ) -> agent_pb2.GetTaskMetricsResponse:
         """Call GetTaskMetrics."""
-        answer: agent_pb2.GetTaskMetricsResponse = await self.async_stub.GetTaskMetrics(
-            agent_pb2.GetTaskMetricsRequest(
-                task_category=_category(task_type), resource_meta=resource_meta, queries=list(queries)
-            )
-        )
-        return answer
+        return await self.client.get_metrics(TaskCategory.parse(task_type), resource_meta, queries)
 
-    async def get_logs(
+    def get_logs(
         self, task_type: str, resource_meta: bytes, *, lines: int = 0, token: str = "", timeout: float | None = None
     ) -> AsyncIterator[agent_pb2.GetTaskLogsResponse]:
-        """Call GetTaskLogs and yield each message of the stream; who stops reading cancels the call."""
-        request = agent_pb2.GetTaskLogsRequest(
-            task_category=_category(task_type), resource_meta=resource_meta, lines=lines, token=token
-        )
-        call = self.async_stub.GetTaskLogs(request, timeout=timeout)
-        try:
-            async for message in call:
-                yield message
-        finally:  # gRPC itself does not see a reader go who is cancelled just when the request has been sent
-            call.cancel()
+        """Call GetTaskLogs and yield each message of the stream; to stop reading cancels the call."""
+        category = TaskCategory.parse(task_type)
+        return self.client.get_logs(category, resource_meta, lines=lines, token=token, timeout=timeout)
 
     async def execute(
         self,
@@ -168,20 +142,9 @@ class RunningServer:
     ) -> agent_pb2.Resource:
         """Call ExecuteTaskSync as the engine does: header, inputs, half-close, one answer, cancel."""
         header = agent_pb2.CreateRequestHeader(template=_template(template), output_prefix=output_prefix)
-        call = self.sync_stub.ExecuteTaskSync(
-            iter(
-                [
-                    agent_pb2.ExecuteTaskSyncRequest(header=header),
-                    agent_pb2.ExecuteTaskSyncRequest(inputs=_literals(inputs)),
-                ]
-            ),
-            timeout=timeout,
-        )
-        try:
-            answer: agent_pb2.ExecuteTaskSyncResponse = await call.read()
-        finally:
-            call.cancel()
-        return answer.header.resource
+        resource = await self.client.execute(header, _literals(inputs), timeout)
+        assert resource is not None, "the stream ended without an answer"
+        return resource
 
     async def creates_ended(self) -> None:
         """Wait until no create is in flight in the host, whether a caller still waits for it or not."""
@@ -238,9 +201,8 @@ async def running_server(
     server = ConnectorServer(_registry(connectors, result, chosen), chosen, result, new_plugin_loop)
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1), NO_PROXY]
-        ) as channel:
+        address = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(address, options=[WITHOUT_LIMIT, NO_PROXY]) as channel:
             yield RunningServer(server, channel, generation)
     finally:
         await server.stop()
@@ -259,8 +221,3 @@ def _template(template: TaskTemplate | str) -> TaskTemplate:
 
 def _literals(inputs: Mapping[str, Any] | LiteralMap | None) -> LiteralMap:
     return inputs if isinstance(inputs, LiteralMap) else to_literal_map(inputs or {})
-
-
-def _category(task_type: str) -> agent_pb2.TaskCategory:
-    name, _, version = task_type.partition("@")
-    return agent_pb2.TaskCategory(name=name, version=int(version or 0))

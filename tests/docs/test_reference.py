@@ -15,8 +15,8 @@ import pytest
 import connector_core
 from connector_core import errors, metrics
 from connector_core.operations import OPERATIONS
+from connector_core.protocol.statuses import STATUS_CODES, status_of
 from connector_core.secrets import SecretStr
-from connector_core.services.status import STATUS_CODES, status_of
 from connector_core.settings import ENV_PREFIX, Settings
 from connector_core.tables import Table
 from docs import generate

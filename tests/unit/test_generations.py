@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_core import LogPage
+from connector_core.protocol.v1 import V1
+from connector_core.protocol.v2 import V2, contradictions
+from connector_core.protocol.v2.shared import SHARED
 from connector_core.services.generations import Generations
-from connector_core.services.v1 import V1
-from connector_core.services.v2 import V2, contradictions
-from connector_core.services.v2.shared import SHARED
 from connector_core.settings import Settings
 from connector_core.tables import read
 from tests.support.messages import TEXT, messages

@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from connector_core.http.gateway.guard import Guard, host_name
-from connector_core.http.gateway.statuses import Refused
+from connector_core.http.gateway.refusals import Refused
 from connector_core.settings import Settings
 
 TOKENS = (b"0123456789abcdef", b"fedcba9876543210")

@@ -12,8 +12,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import StatusCode
 
+from connector_core.http.gateway.refusals import Refused
 from connector_core.http.gateway.routes import PathTemplate, Route, derive_routes, find
-from connector_core.http.gateway.statuses import Refused
 
 ROUTES = derive_routes(agent_pb2.DESCRIPTOR.services_by_name.values())
 

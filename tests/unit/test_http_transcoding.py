@@ -8,8 +8,8 @@ from flyteidl.admin.agent_pb2 import CreateTaskRequest, GetTaskRequest, ListAgen
 from flyteidl.service import agent_pb2
 from grpc import StatusCode
 
+from connector_core.http.gateway.refusals import Refused, status_json
 from connector_core.http.gateway.routes import PathTemplate, Route
-from connector_core.http.gateway.statuses import Refused, status_json
 from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
 from connector_core.http.servicer_calls import CallFailed
 

@@ -10,14 +10,13 @@ import grpc
 import grpc.aio
 from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 
 from connector_core.cli.running.job import Job
 from connector_core.errors import ConnectorError, NotRegisteredError, SettingsError
-from connector_core.likeness import alike
 from connector_core.ports.proxies import proxy_of, proxy_options
-from connector_core.resource import Phase
+from connector_core.protocol import client as protocol
 from connector_core.task import TaskCategory
+from connector_core.texts import alike
 
 T = TypeVar("T")
 
@@ -53,7 +52,7 @@ class LogPiece:
 
 
 class Client:
-    """Calls one host.
+    """Calls one host, with errors that people can read.
 
     Args:
         channel: an open channel to it.
@@ -64,9 +63,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, address: str, proxy: tuple[str, str] | None = None) -> None:
         self._address = address
         self._proxy = proxy
-        self._jobs = AsyncAgentServiceStub(channel)
-        self._answers = SyncAgentServiceStub(channel)
-        self._metadata = AgentMetadataServiceStub(channel)
+        self._client = protocol.Client(channel)
 
     async def is_sync(self, category: TaskCategory) -> bool:
         """Ask ListAgents whether a task type is answered at once.
@@ -74,82 +71,52 @@ class Client:
         Raises:
             NotRegisteredError: it is not served; the message has near names, and those that are.
         """
-        request = agent_pb2.ListAgentsRequest()
-        listed = await self._answer("ListAgents", self._metadata.ListAgents(request, timeout=_LIST_SECONDS))
-        served: dict[TaskCategory, bool] = {one: agent.is_sync for agent in listed.agents for one in _categories(agent)}
+        agents = await self._answer("ListAgents", self._client.list_connectors(timeout=_LIST_SECONDS))
+        served: dict[TaskCategory, bool] = {
+            served: agent.is_sync for agent in agents for served in protocol.categories_of(agent)
+        }
         if category not in served:
             raise not_served(category, served)
         return served[category]
 
     async def create(self, request: agent_pb2.CreateTaskRequest) -> bytes:
         """Start a job and return its resource meta."""
-        answer = await self._answer("CreateTask", self._jobs.CreateTask(request))
-        resource_meta: bytes = answer.resource_meta
-        return resource_meta
+        return await self._answer("CreateTask", self._client.create(request))
 
     async def execute(self, request: agent_pb2.CreateTaskRequest) -> agent_pb2.Resource:
-        """Run a task that is answered at once: header, inputs, half-close, one answer, cancel."""
+        """Run a task that is answered at once."""
         header = agent_pb2.CreateRequestHeader(
             template=request.template,
             output_prefix=request.output_prefix,
             task_execution_metadata=request.task_execution_metadata,
         )
-        parts = [
-            agent_pb2.ExecuteTaskSyncRequest(header=header),
-            agent_pb2.ExecuteTaskSyncRequest(inputs=request.inputs),
-        ]
-        call = self._answers.ExecuteTaskSync(iter(parts))
-        try:
-            answer = await self._answer("ExecuteTaskSync", call.read())
-        finally:
-            call.cancel()
-        if answer is grpc.aio.EOF:
+        resource = await self._answer("ExecuteTaskSync", self._client.execute(header, request.inputs))
+        if resource is None:
             raise CallError(f"{self._address} ended ExecuteTaskSync without an answer", grpc.StatusCode.UNKNOWN)
-        return _with_phase(answer.header.resource)
+        return protocol.with_phase(resource)
 
     async def get(self, job: Job) -> agent_pb2.Resource:
         """Return a job's state."""
-        request = agent_pb2.GetTaskRequest(
-            task_type=job.category.name,
-            task_category=_to_flyte(job.category),
-            resource_meta=job.resource_meta,
-            output_prefix=job.output_prefix,
-        )
-        answer = await self._answer("GetTask", self._jobs.GetTask(request, timeout=_ASK_SECONDS))
-        return _with_phase(answer.resource)
+        call = self._client.get(job.category, job.resource_meta, job.output_prefix, timeout=_ASK_SECONDS)
+        return protocol.with_phase(await self._answer("GetTask", call))
 
     async def delete(self, job: Job) -> None:
         """Cancel a job."""
-        request = agent_pb2.DeleteTaskRequest(
-            task_type=job.category.name, task_category=_to_flyte(job.category), resource_meta=job.resource_meta
-        )
-        await self._answer("DeleteTask", self._jobs.DeleteTask(request))
+        await self._answer("DeleteTask", self._client.delete(job.category, job.resource_meta))
 
     async def metrics(self, job: Job) -> Sequence[ExecutionMetricResult]:
         """Return what a job uses of its machine."""
-        request = agent_pb2.GetTaskMetricsRequest(
-            task_type=job.category.name, task_category=_to_flyte(job.category), resource_meta=job.resource_meta
-        )
-        answer = await self._answer("GetTaskMetrics", self._jobs.GetTaskMetrics(request, timeout=_ASK_SECONDS))
-        results: Sequence[ExecutionMetricResult] = answer.results
+        call = self._client.get_metrics(job.category, job.resource_meta, timeout=_ASK_SECONDS)
+        results: Sequence[ExecutionMetricResult] = (await self._answer("GetTaskMetrics", call)).results
         return results
 
     async def logs(self, job: Job, token: str, lines: int) -> AsyncIterator[LogPiece]:
         """Yield what follows a token, about so many lines; connectors that follow their jobs yield until these end."""
-        request = agent_pb2.GetTaskLogsRequest(
-            task_type=job.category.name,
-            task_category=_to_flyte(job.category),
-            resource_meta=job.resource_meta,
-            token=token,
-            lines=lines,
-        )
-        call = self._jobs.GetTaskLogs(request)
-        try:
-            while (answer := await self._answer("GetTaskLogs", call.read())) is not grpc.aio.EOF:
-                structured = [_line(one) for one in answer.body.structured_lines]
+        answers = self._client.get_logs(job.category, job.resource_meta, lines=lines, token=token)
+        async with contextlib.aclosing(answers):
+            while (answer := await self._answer("GetTaskLogs", anext(answers, None))) is not None:
+                structured = [_line(line) for line in answer.body.structured_lines]
                 yield LogPiece([*answer.body.results, *structured], answer.header.token)
-        finally:
-            call.cancel()
 
     async def _answer(self, method: str, call: Awaitable[T]) -> T:
         try:
@@ -182,7 +149,7 @@ async def connected(endpoint: str, *, is_own: bool = False) -> AsyncIterator[Cli
     Raises:
         SettingsError: the endpoint is none.
     """
-    options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), *proxy_options(endpoint)]
+    options: list[tuple[str, Any]] = [protocol.WITHOUT_LIMIT, *proxy_options(endpoint)]
     proxy = proxy_of(endpoint, os.environ)
     async with grpc.aio.insecure_channel(check_endpoint(endpoint), options=options) as channel:
         yield Client(channel, "the host in this process" if is_own else endpoint, proxy)
@@ -211,24 +178,6 @@ def not_served(category: TaskCategory, served: Iterable[TaskCategory]) -> NotReg
     return NotRegisteredError(
         f"no connector serves the task type {str(category)!r}{hint}; served are: {', '.join(names) or 'none'}"
     )
-
-
-def _categories(agent: agent_pb2.Agent) -> Iterable[TaskCategory]:
-    """Return what an agent serves; servers before 1.13 fill the older field alone."""
-    if agent.supported_task_categories:
-        return [TaskCategory(one.name, one.version) for one in agent.supported_task_categories]
-    return [TaskCategory(name) for name in agent.supported_task_types]
-
-
-def _with_phase(resource: agent_pb2.Resource) -> agent_pb2.Resource:
-    """Read what a host tells engines that know no RETRYABLE_FAILED; no phase and no state at all mean that to all of them."""
-    if resource.phase == 0 and resource.state == agent_pb2.RETRYABLE_FAILURE:
-        resource.phase = Phase.RETRYABLE_FAILED.value
-    return resource
-
-
-def _to_flyte(category: TaskCategory) -> agent_pb2.TaskCategory:
-    return agent_pb2.TaskCategory(name=category.name, version=category.version)
 
 
 def _line(line: agent_pb2.LogLine) -> str:

@@ -35,10 +35,10 @@ from connector_core.cli.running.inputs import (
     read_value,
 )
 from connector_core.errors import LiteralError, SettingsError
-from connector_core.likeness import alike
 from connector_core.literals import to_literal
 from connector_core.literals.describe import described
 from connector_core.task import TaskCategory
+from connector_core.texts import alike
 
 _Values = dict[str, Given | Literal]
 

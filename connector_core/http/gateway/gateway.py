@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from connector_core.http.gateway.guard import Guard, check_content_type
+from connector_core.http.gateway.refusals import Refused, encoded, http_status, malformed, status_json
 from connector_core.http.gateway.routes import Route, find
-from connector_core.http.gateway.statuses import Refused, encoded, http_status, malformed, status_json
 from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
 from connector_core.http.servicer_calls import CallFailed, ServedCalls
 from connector_core.settings import Settings

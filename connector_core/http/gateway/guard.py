@@ -10,7 +10,7 @@ import re
 from grpc import StatusCode
 from starlette.datastructures import Headers
 
-from connector_core.http.gateway.statuses import Refused
+from connector_core.http.gateway.refusals import Refused
 from connector_core.settings import Settings
 
 ALWAYS_ALLOWED = frozenset({"localhost", "127.0.0.1", "::1"})

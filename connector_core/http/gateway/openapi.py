@@ -7,8 +7,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.rpc.status_pb2 import Status
 
 from connector_core.http.gateway.guard import STREAM_TYPES
+from connector_core.http.gateway.refusals import encoded
 from connector_core.http.gateway.routes import Field, Route
-from connector_core.http.gateway.statuses import encoded
 from connector_core.http.gateway.transcoding import IN_URLS, fields_of, is_repeated
 from connector_core.metrics import core_version
 

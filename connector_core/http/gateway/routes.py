@@ -14,7 +14,7 @@ from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc import StatusCode
 
-from connector_core.http.gateway.statuses import Refused
+from connector_core.http.gateway.refusals import Refused
 
 _SEGMENT = re.compile(r"\{(?P<field>[a-z]\w*(\.[a-z]\w*)*)(=\*)?\}|(?P<literal>[\w\-.~]+)", re.IGNORECASE)
 

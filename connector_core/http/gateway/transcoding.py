@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
+from connector_core.http.gateway.refusals import malformed
 from connector_core.http.gateway.routes import Route
-from connector_core.http.gateway.statuses import malformed
 from connector_core.http.servicer_calls import CallFailed
 
 IN_URLS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})

@@ -7,7 +7,8 @@ from flyteidl.admin.agent_pb2 import TaskExecutionMetadata
 
 from connector_core.connector import AsyncConnectorBase
 from connector_core.errors import BackendUnavailableError, ConnectorError, InvalidInputError, JobNotFoundError
-from connector_core.resource import Phase, Resource, ResourceMeta
+from connector_core.resource import Phase, Resource
+from connector_core.resource_meta import ResourceMeta
 from connector_core.task import describe_execution
 from connector_core.testing.backend.jobs import FakeBackendError, JobState
 from connector_core.testing.backend.service import FakeBackend

@@ -18,7 +18,7 @@ from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE
 from connector_core.testing.propeller.rounds import Rounds
 from connector_core.testing.propeller.routing import DEFAULT, Deployment, RoutingTable
 from connector_core.testing.propeller.tasks import Call, EngineTask, Workflow, complete
-from connector_core.testing.propeller.wire import Second, Wire
+from connector_core.testing.propeller.wire import Wire
 
 DEFAULT_DEADLINE = 3.0
 """Seconds that the engine gives each call to its default deployment."""
@@ -88,7 +88,7 @@ class FakePropeller:
         self.routes = RoutingTable(deployments, keeps_versions=self._speaks_v2)
         self.tasks: list[EngineTask] = []
         self._prefixes: set[str] = set()
-        self._wire = Wire(deployments, ping_every, Second(connection) if self._speaks_v2 else None)
+        self._wire = Wire(deployments, ping_every, "v2" if self._speaks_v2 else "v1", connection)
         self._workflow = workflow
         self._max_attempts = max_attempts
         self._rounds = Rounds(self._wire, self.routes, self.faults, engine_version, workers)

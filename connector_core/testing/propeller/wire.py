@@ -11,10 +11,11 @@ import grpc
 import grpc.aio
 from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 from google.protobuf.message import Message
 
 from connector_core.connection import Connection
+from connector_core.ports.proxies import NO_PROXY
+from connector_core.protocol.client import Client, Generation
 from connector_core.testing.propeller.routing import Deployment
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -28,7 +29,7 @@ _OPTIONS = [
     # The engine waits a second before it connects again; tests start hosts again more often than that.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
+    NO_PROXY,
 ]
 
 
@@ -40,42 +41,26 @@ class Reply(NamedTuple):
     message: Any = None
 
 
-class Second:
-    """The protocol's second generation, which needs the extra `v2`.
-
-    Args:
-        connection: what the engine sends with each call about a job.
-    """
-
-    def __init__(self, connection: Connection | None) -> None:
-        from connector_core.testing import second_generation
-
-        self._stub = second_generation.SecondStub
-        self._connection = connection
-
-    def jobs_stub(self, channel: grpc.aio.Channel) -> Any:
-        """Return what calls about jobs are made on."""
-        return self._stub(channel, "AsyncConnectorService", self._connection)
-
-    def metadata_stub(self, channel: grpc.aio.Channel) -> Any:
-        """Return what is asked for what is served."""
-        return self._stub(channel, "ConnectorMetadataService")
-
-
 class Wire:
     """Channels to deployments, each opened with its first call and kept; ListAgents has a new one each time.
 
     Args:
         deployments: by name.
         ping_every: seconds between pings; none unless given.
-        second: speaks the protocol's second generation, which asks what is served over a channel that is kept, too.
+        generation: of the protocol; the second one asks what is served over a channel that is kept, too.
+        connection: what the engine sends with each call about a job, in the second generation.
     """
 
     def __init__(
-        self, deployments: Mapping[str, Deployment], ping_every: float | None = None, second: "Second | None" = None
+        self,
+        deployments: Mapping[str, Deployment],
+        ping_every: float | None = None,
+        generation: Generation = "v1",
+        connection: Connection | None = None,
     ) -> None:
         self._deployments = dict(deployments)
-        self._second = second
+        self._generation = generation
+        self._connection = connection
         self._pings = _pings(ping_every) if ping_every is not None else []
         self._channels: dict[str, grpc.aio.Channel] = {}
 
@@ -90,24 +75,21 @@ class Wire:
 
     async def list_agents(self, deployment: str) -> Reply:
         """Ask what is served."""
-        if self._second is not None:
-            second = self._second.metadata_stub(self._channel(deployment))
-            timeout = self.deadline_of(deployment, "ListAgents")
-            return await _reply(second.ListAgents(agent_pb2.ListAgentsRequest(), timeout=timeout))
+        request, timeout = agent_pb2.ListAgentsRequest(), self.deadline_of(deployment, "ListAgents")
+        if self._generation == "v2":
+            stub = self._client(self._channel(deployment)).metadata
+            return await _reply(stub.ListAgents(request, timeout=timeout))
         async with self._open(deployment) as channel:
-            stub = AgentMetadataServiceStub(channel)
-            timeout = self.deadline_of(deployment, "ListAgents")
-            return await _reply(stub.ListAgents(agent_pb2.ListAgentsRequest(), timeout=timeout))
+            return await _reply(self._client(channel).metadata.ListAgents(request, timeout=timeout))
 
     async def call(self, deployment: str, method: str, request: Message) -> Reply:
         """Call CreateTask, GetTask or DeleteTask."""
-        channel = self._channel(deployment)
-        stub = AsyncAgentServiceStub(channel) if self._second is None else self._second.jobs_stub(channel)
+        stub = self._client(self._channel(deployment)).jobs
         return await _reply(getattr(stub, method)(request, timeout=self.deadline_of(deployment, method)))
 
     async def execute(self, deployment: str, header: agent_pb2.CreateRequestHeader, inputs: LiteralMap) -> Reply:
         """Call ExecuteTaskSync: header, inputs, half-close; one message is read, then the stream is cancelled."""
-        stub = SyncAgentServiceStub(self._channel(deployment))
+        stub = self._client(self._channel(deployment)).answers
         call = stub.ExecuteTaskSync(timeout=self.deadline_of(deployment, "ExecuteTaskSync"))
         try:
             return await _reply(_one_answer(call, header, inputs))
@@ -127,6 +109,9 @@ class Wire:
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
+
+    def _client(self, channel: grpc.aio.Channel) -> Client:
+        return Client(channel, self._generation, self._connection)
 
     def _channel(self, deployment: str) -> grpc.aio.Channel:
         if (channel := self._channels.get(deployment)) is None:

@@ -5,7 +5,7 @@ import json
 from typing import Any, ClassVar, Self
 
 from connector_core.errors import InvalidResourceMetaError
-from connector_core.resource import ResourceMeta
+from connector_core.resource_meta import ResourceMeta
 
 
 @dataclasses.dataclass

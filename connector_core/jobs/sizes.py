@@ -7,6 +7,7 @@ from flyteidl.admin import agent_pb2
 from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorError, PermanentError
 from connector_core.resource import Phase
+from connector_core.texts import cut_text
 
 LimitOf = Callable[[ConnectorDescription, str], float]
 
@@ -60,14 +61,6 @@ def failed(error: ConnectorError) -> agent_pb2.Resource:
     resource.agent_error.code = cut_text(code, _MAX_CODE_BYTES)
     resource.agent_error.kind = agent_pb2.AgentError.NON_RECOVERABLE
     return resource
-
-
-def cut_text(text: str, max_bytes: int) -> str:
-    """Return a text that protobuf takes, cut to so many bytes of UTF-8, and saying that it was."""
-    encoded = text.encode(errors="replace")  # lone surrogates, such as in file names that are no UTF-8
-    if len(encoded) > max_bytes:
-        return encoded[: max_bytes - 20].decode(errors="ignore") + " ... (cut here)"
-    return encoded.decode()
 
 
 def _text(error: ConnectorError) -> str:

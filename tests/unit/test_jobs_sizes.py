@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from connector_core import Phase
 from connector_core.errors import PermanentError
-from connector_core.jobs.limits import MAX_TEXT_BYTES, cut_text, failed, fit
+from connector_core.jobs.sizes import MAX_TEXT_BYTES, failed, fit
+from connector_core.texts import cut_text
 
 LIMIT = 100_000
 

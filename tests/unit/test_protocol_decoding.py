@@ -3,7 +3,7 @@
 import pytest
 from flyteidl.admin import agent_pb2
 
-from connector_core.services.decoding import size_of_inputs
+from connector_core.protocol.decoding import size_of_inputs
 
 
 def request(length: int | None) -> agent_pb2.CreateTaskRequest:

@@ -11,7 +11,8 @@ from grpc import StatusCode
 
 from connector_core import errors
 from connector_core.errors import ConnectorError, PluginCallError
-from connector_core.services.status import MAX_DETAILS_BYTES, STATUS_CODES, cut, status_of
+from connector_core.protocol.statuses import MAX_DETAILS_BYTES, STATUS_CODES, status_of
+from connector_core.texts import cut_header
 
 CODES = {
     errors.ConnectorError: StatusCode.INTERNAL,
@@ -147,13 +148,13 @@ def test_details_never_take_more_than_4_kb_on_the_wire(letter: str, make: type[C
 
 
 def test_a_cut_text_ends_in_dots_and_a_whole_character() -> None:
-    assert cut("abcdefgh", 6) == "abc..."
-    assert cut("€€€€", 21) == "€€..."
+    assert cut_header("abcdefgh", 6) == "abc..."
+    assert cut_header("€€€€", 21) == "€€..."
 
 
 @pytest.mark.parametrize("text", ["", "abc", "a" * 93, "€" * 10])
 def test_what_fits_is_left_alone(text: str) -> None:
-    assert cut(text, 96) == text
+    assert cut_header(text, 96) == text
 
 
 def test_the_reference_survives_the_cut() -> None:

@@ -4,7 +4,7 @@ import pytest
 from flyteidl.admin.agent_pb2 import USER, LogLine
 
 from connector_core import LogPage
-from connector_core.logs import MAX_LINE_BYTES, MAX_PAGE_BYTES, cut_page
+from connector_core.log_pages import MAX_LINE_BYTES, MAX_PAGE_BYTES, cut_page
 
 
 def size(page: LogPage) -> int:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from flyteidl.admin.agent_pb2 import LogLine
 
 from connector_core.resource import LogPage
+from connector_core.texts import cut_text
 
 MAX_PAGE_BYTES = 1024 * 1024
 """Clients receive 4 MiB by default; less keeps a stream flowing."""
@@ -12,7 +13,6 @@ MAX_PAGE_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 256 * 1024
 
 _AROUND_A_LINE = 8  # what a line takes on the wire beside its text, and in the work of sending it
-_CUT = " ... (cut here)"
 
 
 def cut_page(page: LogPage) -> list[LogPage]:
@@ -38,7 +38,7 @@ def _cut_text(line: str) -> tuple[str, int]:
         return line, len(line)
     encoded = line.encode(errors="replace")
     if len(encoded) > MAX_LINE_BYTES:
-        encoded = encoded[: MAX_LINE_BYTES - len(_CUT)].decode(errors="ignore").encode() + _CUT.encode()
+        encoded = cut_text(line, MAX_LINE_BYTES).encode()
     return encoded.decode(), len(encoded)
 
 

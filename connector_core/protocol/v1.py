@@ -7,8 +7,8 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 
 from connector_core.connection import Connection
+from connector_core.protocol.decoding import decode
 from connector_core.resource import LogPage, Phase
-from connector_core.services.decoding import decode
 
 _NONE_GIVEN = Connection(MappingProxyType({}), MappingProxyType({}))
 """This generation has no connections."""
@@ -44,6 +44,22 @@ class V1:
     def read_logs(self, raw: bytes) -> agent_pb2.GetTaskLogsRequest:
         """Read GetTaskLogs' request."""
         return decode(agent_pb2.GetTaskLogsRequest, raw)
+
+    def read_agent_name(self, raw: bytes) -> str:
+        """Read the name that GetAgent asks for."""
+        return decode(agent_pb2.GetAgentRequest, raw).name
+
+    def read_listing(self, raw: bytes) -> None:
+        """Read ListAgents' request."""
+        decode(agent_pb2.ListAgentsRequest, raw)
+
+    def write_agent(self, agent: agent_pb2.Agent) -> bytes:
+        """Write GetAgent's answer."""
+        return agent_pb2.GetAgentResponse(agent=agent).SerializeToString()
+
+    def write_agents(self, agents: Iterable[agent_pb2.Agent]) -> bytes:
+        """Write ListAgents' answer."""
+        return agent_pb2.ListAgentsResponse(agents=agents).SerializeToString()
 
     def write_created(self, resource_meta: bytes) -> bytes:
         """Write CreateTask's answer."""

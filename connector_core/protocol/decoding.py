@@ -4,18 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from flyteidl.admin import agent_pb2
-from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from connector_core.description import ConnectorDescription
 from connector_core.errors import InvalidRequestError
-from connector_core.registry import ConnectorRegistry
-from connector_core.services.recording import Request
-from connector_core.task import describe_execution
 
 M = TypeVar("M", bound=Message)
 
@@ -51,18 +46,15 @@ def category_of(request: object) -> tuple[str, int]:
     return name, category.version
 
 
-def find_by_template(
-    registry: ConnectorRegistry, template: TaskTemplate, execution: TaskExecutionIdentifier, request: Request
-) -> ConnectorDescription:
-    """Return what serves a template's task type.
+def category_of_template(template: TaskTemplate) -> tuple[str, int]:
+    """Return the task type's name and version that a template is of.
 
     Raises:
-        InvalidRequestError: there is no template, or it has no type.
-        NotRegisteredError: nothing serves it.
+        InvalidRequestError: it names none.
     """
     if not (name := template.type):
         raise InvalidRequestError("the request has no task type: fill template.type")
-    return request.find(registry, name, template.task_type_version, describe_execution(execution))
+    return name, template.task_type_version
 
 
 def size_of_inputs(raw: bytes, inputs: LiteralMap) -> int:

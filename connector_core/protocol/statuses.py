@@ -10,7 +10,8 @@ from google.rpc.status_pb2 import Status as RichStatus
 from grpc import StatusCode
 
 from connector_core import errors
-from connector_core.services.foreign import foreign_code
+from connector_core.protocol.foreign_codes import foreign_code
+from connector_core.texts import cut_header
 
 _RICH_STATUS = "grpc-status-details-bin"
 _RICH_MESSAGE_BYTES = 1024
@@ -65,8 +66,8 @@ def status_of(error: BaseException, reference: str) -> Status:
     code = _code_of(error)
     details = f"{_culprit(error)}{error.message or type(error).__name__}"
     if isinstance(error, errors.PluginCallError):
-        details = cut(details, MAX_DETAILS_BYTES - 64) + where_to_look(reference)
-    details = cut(details, MAX_DETAILS_BYTES)
+        details = cut_header(details, MAX_DETAILS_BYTES - 64) + where_to_look(reference)
+    details = cut_header(details, MAX_DETAILS_BYTES)
     return Status(code, details, ((_RICH_STATUS, _rich_status(error, code, details, reference)),))
 
 
@@ -88,17 +89,17 @@ def _code_of(error: errors.ConnectorError) -> StatusCode:
 def _rich_status(error: errors.ConnectorError, code: StatusCode, details: str, reference: str) -> bytes:
     """Return a `google.rpc.Status` with ErrorInfo, and RetryInfo where the error says when to come back."""
     info = ErrorInfo(
-        reason=cut(error.error_code or type(error).__name__.removesuffix("Error"), 128),
+        reason=cut_header(error.error_code or type(error).__name__.removesuffix("Error"), 128),
         domain="connector-host",
         metadata={
             "fault": error.fault.value,
             "retryable": str(error.retryable).lower(),
-            "plugin": cut(error.plugin or "", 128),
+            "plugin": cut_header(error.plugin or "", 128),
             "operation": error.operation or "",
             "reference": reference,
         },
     )
-    status = RichStatus(code=code.value[0], message=cut(details, _RICH_MESSAGE_BYTES))
+    status = RichStatus(code=code.value[0], message=cut_header(details, _RICH_MESSAGE_BYTES))
     status.details.add().Pack(info)
     if isinstance(error, errors.RateLimitedError) and error.retry_after is not None:
         retry = RetryInfo()
@@ -112,14 +113,3 @@ def _culprit(error: errors.ConnectorError) -> str:
     parts = [f"plugin {error.plugin!r}"] if error.plugin else []
     parts += [f"{error.operation}()"] if error.operation else []
     return f"{', '.join(parts)}: " if parts else ""
-
-
-def cut(text: str, size: int) -> str:
-    """Cut a text to `size` bytes as gRPC writes it: percent-encoded, so that most characters but ASCII take three each."""
-    left = size - 3
-    encoded = text.encode(errors="replace")  # no wire carries the lone surrogates of file names that are no UTF-8
-    for position, byte in enumerate(encoded):
-        left -= 1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3
-        if left < 0:
-            return encoded[:position].decode(errors="ignore") + "..."
-    return encoded.decode()

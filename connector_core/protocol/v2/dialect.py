@@ -17,9 +17,9 @@ from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
 
 from connector_core.connection import Connection
+from connector_core.protocol.decoding import decode
 from connector_core.resource import LogPage
 from connector_core.secrets import SecretStr
-from connector_core.services.decoding import decode
 
 M = TypeVar("M", bound=Message)
 
@@ -58,6 +58,22 @@ class V2:
         """Read GetTaskLogs' request, which brings no connection."""
         decode(connector_pb2.GetTaskLogsRequest, raw)
         return decode(agent_pb2.GetTaskLogsRequest, raw)
+
+    def read_agent_name(self, raw: bytes) -> str:
+        """Read the name that GetConnector asks for."""
+        return decode(connector_pb2.GetConnectorRequest, raw).name
+
+    def read_listing(self, raw: bytes) -> None:
+        """Read ListConnectors' request."""
+        decode(connector_pb2.ListConnectorsRequest, raw)
+
+    def write_agent(self, agent: agent_pb2.Agent) -> bytes:
+        """Write GetConnector's answer."""
+        return connector_pb2.GetConnectorResponse(connector=_connector(agent)).SerializeToString()
+
+    def write_agents(self, agents: Iterable[agent_pb2.Agent]) -> bytes:
+        """Write ListConnectors' answer."""
+        return connector_pb2.ListConnectorsResponse(connectors=map(_connector, agents)).SerializeToString()
 
     def write_created(self, resource_meta: bytes) -> bytes:
         """Write CreateTask's answer."""
@@ -104,6 +120,15 @@ class V2:
         secrets = {name: SecretStr(secret) for name, secret in connection.secrets.items()}
         self._note(secrets.values())
         return Connection(secrets, dict(connection.configs), connection.task_type)
+
+
+def _connector(agent: agent_pb2.Agent) -> connector_pb2.Connector:
+    """Describe a connector; that it is a sync one makes no difference in this generation, and has no place."""
+    categories = (
+        connector_pb2.TaskCategory(name=category.name, version=category.version)
+        for category in agent.supported_task_categories
+    )
+    return connector_pb2.Connector(name=agent.name, supported_task_categories=categories)
 
 
 def _line(line: str | agent_pb2.LogLine) -> payload_pb2.LogLine:

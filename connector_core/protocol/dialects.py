@@ -36,6 +36,22 @@ class Dialect(Protocol):
         """Read GetTaskLogs' request."""
         ...
 
+    def read_agent_name(self, raw: bytes) -> str:
+        """Read the name that the metadata service is asked for."""
+        ...
+
+    def read_listing(self, raw: bytes) -> None:
+        """Read the request for all connectors, which holds nothing."""
+        ...
+
+    def write_agent(self, agent: agent_pb2.Agent) -> bytes:
+        """Write the metadata service's answer about one connector."""
+        ...
+
+    def write_agents(self, agents: Iterable[agent_pb2.Agent]) -> bytes:
+        """Write the metadata service's answer about all connectors."""
+        ...
+
     def write_created(self, resource_meta: bytes) -> bytes:
         """Write CreateTask's answer."""
         ...

@@ -1,0 +1,37 @@
+"""Texts made fit for their readers: near names, cuts by bytes, and no characters that no wire carries."""
+
+from collections.abc import Iterable
+
+CUT = " ... (cut here)"
+"""The end of a text that was cut."""
+
+
+def alike(name: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Return up to `most` of the known names that are like this one, the nearest first."""
+    from difflib import get_close_matches  # here, since a host whose names are all known needs none
+
+    return get_close_matches(name, known, n=most)
+
+
+def writable(text: str) -> str:
+    """Return a text without lone surrogates, which stand for bytes of file names that are not UTF-8."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def cut_text(text: str, max_bytes: int) -> str:
+    """Return a text that protobuf takes, cut to so many bytes of UTF-8, and saying that it was."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) > max_bytes:
+        return encoded[: max_bytes - len(CUT)].decode(errors="ignore") + CUT
+    return encoded.decode()
+
+
+def cut_header(text: str, max_bytes: int) -> str:
+    """Cut a text to so many bytes as gRPC writes it in a header: percent-encoded, most characters but ASCII take three each."""
+    left = max_bytes - 3
+    encoded = text.encode(errors="replace")
+    for position, byte in enumerate(encoded):
+        left -= 1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3
+        if left < 0:
+            return encoded[:position].decode(errors="ignore") + "..."
+    return encoded.decode()
