@@ -95,4 +95,4 @@ def test_a_failure_names_the_culprit_and_has_a_code() -> None:
 
 
 def test_a_long_code_is_cut() -> None:
-    assert failed(PermanentError("gone", error_code="c" * 1000)).agent_error.code == "c" * 236 + " ... (cut here)"
+    assert failed(PermanentError("gone", error_code="c" * 1000)).agent_error.code == "c" * 241 + " ... (cut here)"
