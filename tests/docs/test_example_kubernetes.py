@@ -170,7 +170,8 @@ def test_all_queries_together_fit_into_a_pod() -> None:
     memory = size(CONTAINER["resources"]["limits"]["memory"])
     (disk,) = [size(v["emptyDir"]["sizeLimit"]) for v in SPEC["volumes"] if "emptyDir" in v]
     room_for_the_host = 512 * 2**20
-    assert config.max_concurrent * config.memory_limit + room_for_the_host <= memory
+    process = config.memory_limit * 5 // 4 + 256 * 2**20
+    assert config.max_concurrent * process + room_for_the_host <= memory
     assert config.max_concurrent * config.disk_limit <= disk
 
 

@@ -9,6 +9,7 @@ from connector_plugin_duckdb.config import load_config
 def test_an_empty_section_is_the_defaults() -> None:
     config = load_config({})
     assert config.allowed_directories == ()
+    assert config.allowed_uris == ()
     assert config.memory_limit == 10**9
 
 

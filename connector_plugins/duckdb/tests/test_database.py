@@ -20,6 +20,10 @@ def database(open_folder: Path) -> Path:
     return path
 
 
+def moved(file: Path, name: str) -> Path:
+    return file.rename(file.with_name(name))
+
+
 async def test_tables_of_the_file_are_there_by_name(ask_open: Ask, database: Path) -> None:
     assert await ask_open("SELECT n FROM t", custom={"database": str(database)}) == {"result": 1}
 
@@ -84,3 +88,24 @@ async def test_a_view_in_the_file_reaches_no_further_than_the_query(
         connection.execute(f"CREATE VIEW evil AS FROM read_text('{secret_file}')")
     with pytest.raises(PermissionDeniedError):
         await ask_open("FROM evil", custom={"database": f"{open_folder}/base.duckdb"})
+
+
+@pytest.mark.parametrize("name", ["memory", "temp", "TEMP", "system", "main", "pg_catalog", "information_schema"])
+async def test_a_file_with_a_name_that_duckdb_keeps_for_itself_is_refused(
+    ask_open: Ask, database: Path, name: str
+) -> None:
+    renamed = moved(database, f"{name}.duckdb")
+    with pytest.raises(InvalidInputError, match=f"'{name}', which DuckDB keeps for itself; rename the file"):
+        await ask_open("SELECT n FROM t", custom={"database": str(renamed)})
+
+
+async def test_a_file_without_a_name_before_the_dot_is_refused(ask_open: Ask, database: Path) -> None:
+    renamed = moved(database, ".duckdb")
+    with pytest.raises(InvalidInputError, match="begins with a dot; rename the file"):
+        await ask_open("SELECT n FROM t", custom={"database": str(renamed)})
+
+
+@pytest.mark.parametrize("name", ["select", "a b", "memory2"])
+async def test_other_names_are_taken_as_they_are(ask_open: Ask, database: Path, name: str) -> None:
+    renamed = moved(database, f"{name}.duckdb")
+    assert await ask_open(f'SELECT n FROM "{name}".t', custom={"database": str(renamed)}) == {"result": 1}

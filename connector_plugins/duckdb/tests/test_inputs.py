@@ -64,7 +64,7 @@ class TestParameters:
             await ask("SELECT $c", {"b": 1, "a": 2})
 
     async def test_a_value_without_sql_counterpart_is_an_error(self, ask: Ask) -> None:
-        with pytest.raises(InvalidInputError, match="Unable to transform python value"):
+        with pytest.raises(InvalidInputError, match="input 'x' is a value of type object, which SQL has no value for"):
             await ask("SELECT $x", {"x": object()})
 
 

@@ -37,14 +37,22 @@ class TestContract(ConnectorContract):
         return template
 
 
-def test_neither_duckdb_nor_fsspec_is_imported_before_the_connector_is_used() -> None:
+def test_duckdb_is_never_imported_in_the_host_and_fsspec_not_before_the_connector_is_used() -> None:
     code = f"""
 import asyncio, sys
+from flyteidl.core.tasks_pb2 import TaskTemplate
 from {PLUGIN} import register_connectors
 (connector,) = register_connectors(config={{}})
 assert not {{"duckdb", "_duckdb", "fsspec"}} & set(sys.modules)
-asyncio.run(connector.start())
-assert {{"duckdb", "fsspec"}} <= set(sys.modules)
+async def use():
+    await connector.start()
+    assert "fsspec" in sys.modules
+    template = TaskTemplate()
+    template.sql.statement = "SELECT 1"
+    await connector.do(template, {{}})
+    await connector.close()
+asyncio.run(use())
+assert not {{"duckdb", "_duckdb"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -241,3 +241,54 @@ class TestSize:
         )
         database = {"database": str(open_folder / "d.duckdb")}
         assert await ask_small("SELECT count(*) FROM t", custom=database) == {"result": 11}
+
+
+class TestAllTypes:
+    """Each of DuckDB's types, with its least and its greatest value."""
+
+    async def test_a_value_that_has_no_literal_is_refused_by_name(self, ask: Ask) -> None:
+        with pytest.raises(InvalidInputError, match=r"column 'date': .* is outside of the years 1 to 9999"):
+            await ask("FROM test_all_types()")
+
+    async def test_what_a_literal_can_hold_comes_back(self, ask: Ask) -> None:
+        unfit = "date, interval, date_array, timestamp_array, timestamptz_array"
+        unfit += (
+            ", timestamp, timestamp_s, timestamp_ms, timestamp_ns, timestamp_tz, timestamp_tz_ns, hugeint, uhugeint"
+        )
+        (row, *_more) = (await ask(f"SELECT COLUMNS(lambda c: c NOT IN ({_texts(unfit)})) FROM test_all_types()"))[
+            "result"
+        ]
+        assert row["empty_struct"] == {}
+        assert row["uuid"] == "00000000-0000-0000-0000-000000000000"
+
+    async def test_all_but_the_integers_beyond_64_bits_are_written_as_parquet(
+        self, ask_open: Ask, open_folder: Path
+    ) -> None:
+        sql = "SELECT * EXCLUDE (hugeint, uhugeint) FROM test_all_types()"
+        outputs = await ask_open(sql, outputs={"o0": DATASET}, prefix=str(open_folder))
+        assert outputs["o0"].format == "parquet"
+
+
+class TestOutputPrefix:
+    @pytest.mark.parametrize("place", ["{file}", "{file}/below", "{file}/far/below"])
+    async def test_a_file_in_the_way_is_an_error_before_anything_runs(
+        self, ask_open: Ask, open_folder: Path, place: str
+    ) -> None:
+        (open_folder / "file.txt").touch()
+        prefix = place.format(file=open_folder / "file.txt")
+        with pytest.raises(InvalidInputError, match=r"file\.txt is a file; give another output prefix"):
+            await ask_open("FROM range(2000)", outputs={"o0": DATASET}, prefix=prefix)
+
+    async def test_a_folder_in_the_place_of_the_file_is_an_error(self, ask_open: Ask, open_folder: Path) -> None:
+        (open_folder / "o0" / "00000.parquet").mkdir(parents=True)
+        with pytest.raises(InvalidInputError, match="Is a directory"):
+            await ask_open("SELECT 1", outputs={"o0": DATASET}, prefix=str(open_folder))
+        assert [one.name for one in (open_folder / "o0").iterdir()] == ["00000.parquet"]
+
+    async def test_a_name_that_is_too_long_is_an_error(self, ask_open: Ask, open_folder: Path) -> None:
+        with pytest.raises(InvalidInputError, match="cannot be an output: File name too long"):
+            await ask_open("SELECT 1", outputs={"o0": DATASET}, prefix=f"{open_folder}/{'n' * 300}")
+
+
+def _texts(names: str) -> str:
+    return ", ".join(f"'{name.strip()}'" for name in names.split(","))

@@ -89,7 +89,7 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 @pytest.fixture
 def ask_s3(connect: Connect, asking: Asking, bucket: Bucket) -> Ask:
-    return asking(connect(storage_options=bucket.options))
+    return asking(connect(allowed_uris=["s3://"], storage_options=bucket.options))
 
 
 def parquet_bytes(sql: str, folder: Path) -> bytes:
@@ -254,13 +254,21 @@ class TestInputs:
     async def test_inputs_larger_than_the_disk_limit_are_refused_before_they_are_fetched(
         self, connect: Connect, asking: Asking, bucket: Bucket
     ) -> None:
-        ask = asking(connect(storage_options=bucket.options, disk_limit=1000))
+        ask = asking(connect(allowed_uris=["s3://"], storage_options=bucket.options, disk_limit=1000))
         with pytest.raises(InvalidInputError, match="has 1001 bytes; the disk_limit") as caught:
             await ask("SELECT 1", {"f": File(bucket.put("x.csv", b"x" * 1001))})
         assert caught.value.error_code == "DISK_LIMIT_EXCEEDED"
 
 
 class TestAccess:
+    async def test_no_object_store_is_open_unless_the_operator_says_so_and_the_error_says_what_to_add(
+        self, connect: Connect, asking: Asking, bucket: Bucket
+    ) -> None:
+        ask = asking(connect(storage_options=bucket.options))
+        uri = bucket.put("team/x.csv", b"n\n1\n")
+        with pytest.raises(PermissionDeniedError, match=r'allowed_uris of \[plugins.duckdb\].* "s3://flyte-data/"'):
+            await ask("SELECT n FROM f", {"f": File(uri)})
+
     async def test_the_operator_may_narrow_the_buckets(
         self, connect: Connect, asking: Asking, bucket: Bucket, tmp_path: Path
     ) -> None:
@@ -283,13 +291,14 @@ class TestAccess:
         monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)  # else s3fs tries again for some ten seconds
         no_retries = {"endpoint_url": "http://127.0.0.1:1", "config_kwargs": {"retries": {"max_attempts": 0}}}
         options = {"s3": bucket.options["s3"] | no_retries}
-        ask = asking(connect(storage_options=options))
+        ask = asking(connect(allowed_uris=["s3://"], storage_options=options))
         with pytest.raises(BackendUnavailableError, match=r"cannot read s3://flyte-data/x\.csv"):
             await ask("SELECT 1", {"f": File(f"s3://{bucket.name}/x.csv")})
 
     async def test_without_options_the_environment_says_where_the_store_is(
-        self, ask: Ask, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+        self, connect: Connect, asking: Asking, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        ask = asking(connect(allowed_uris=["s3://"]))
         environment = {"ENDPOINT_URL": bucket.endpoint, "ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing"}
         for name, value in environment.items():
             monkeypatch.setenv(f"AWS_{name}", value)
@@ -314,7 +323,7 @@ class TestAccess:
 
 class TestStopping:
     async def test_a_transfer_ends_when_the_query_has_to_stop(self, bucket: Bucket, tmp_path: Path) -> None:
-        storage = Storage(load_config({"storage_options": bucket.options}))
+        storage = Storage(load_config({"allowed_uris": ["s3://"], "storage_options": bucket.options}))
         uri = bucket.put("big.bin", bytes(2**20))
         begun, stop = asyncio.Event(), Stop()
         loop, go_on = asyncio.get_running_loop(), threading.Event()
@@ -345,7 +354,7 @@ from connector_plugin_duckdb.config import load_config
 from connector_plugin_duckdb.stop import Stop
 from connector_plugin_duckdb.storage import Storage
 try:
-    Storage(load_config({{}})).fetch("{scheme}://bucket/x.csv", Path("/nowhere"), "", Stop())
+    Storage(load_config({{"allowed_uris": ["{scheme}://"]}})).fetch("{scheme}://bucket/x.csv", Path("/nowhere"), "", Stop())
 except ConnectorError as error:
     print(error)
 """

@@ -1,61 +1,72 @@
-"""DuckDB, and the box that callers' SQL is kept in; the only module that imports it."""
+"""DuckDB, and the box that callers' SQL is kept in; the only module that imports it, and only in a query process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import duckdb
 
-from connector_core.errors import (
-    BackendUnavailableError,
-    ConnectorError,
-    InvalidInputError,
-    PermanentError,
-    PermissionDeniedError,
-    TransientError,
-)
-from connector_plugin_duckdb.results import Result, RowsResult, TableResult
-from connector_plugin_duckdb.stop import Stop
+from connector_plugin_duckdb.results import Kept, RowsResult, TableResult
 from connector_plugin_duckdb.values import NESTED, Column, SqlType, fetched_type, quoted, text
+from connector_plugin_duckdb.wire import Box, Database, RefusalError
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """What the SQL of one query may reach, and how much it may take.
+class Interruption:
+    """A request to end a query early: asked for by the thread that listens to the host, obeyed by the one with DuckDB."""
 
-    Attributes:
-        directories: folders that it may read and write.
-        temp: the private folder that DuckDB spills to.
-        home: a folder that does not exist, for what DuckDB would otherwise look for in the user's home.
-        memory: bytes.
-        disk: bytes.
-        threads: their number.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._interrupt: Callable[[], None] | None = None
+        self.is_asked_for = False
+
+    def ask(self) -> None:
+        """Interrupt what DuckDB is busy with; to be repeated, since it forgets one that comes between two statements."""
+        with self._lock:
+            self.is_asked_for = True
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def check(self) -> None:
+        """Raise a refusal if the query has to end."""
+        if self.is_asked_for:
+            raise RefusalError("interrupted", "the query was interrupted")
+
+    @contextmanager
+    def reaching(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Within this context a request also calls `interrupt`."""
+        with self._lock:
+            self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            with self._lock:  # from here on nobody touches the connection that is now closed
+                self._interrupt = None
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Open an empty database in memory, with nothing closed off yet.
+
+    This is two thirds of what a small query takes, so it is done before there is a query.
     """
-
-    directories: Sequence[Path]
-    temp: Path
-    home: Path
-    memory: int
-    disk: int
-    threads: int
+    return duckdb.connect(":memory:")
 
 
 @contextmanager
-def open_session(box: Box, stop: Stop, database: Path | None = None, read_only: bool = True) -> Iterator["Session"]:
-    """Open an empty database in memory, or a file, with the box closed around it.
+def open_session(
+    connection: duckdb.DuckDBPyConnection, box: Box, stop: Interruption, database: Database | None
+) -> Iterator["Session"]:
+    """Close the box around a new connection, with a database file in it where there is one; close the connection after.
 
     Raises:
-        ConnectorError: for whatever DuckDB raises, here and within the context.
+        RefusalError: for whatever DuckDB raises, here and within the context.
     """
-    connection = duckdb.connect(":memory:")
     try:
-        with _translated(stop), stop.interrupting(connection.interrupt):
+        with _translated(stop), stop.reaching(connection.interrupt):
             _limit(connection, box)
             if database is not None:
-                _attach(connection, database, read_only)
+                _attach(connection, database)
             _lock(connection)
             yield Session(connection, stop)
     finally:
@@ -66,10 +77,10 @@ def _limit(connection: duckdb.DuckDBPyConnection, box: Box) -> None:
     settings: Mapping[str, str] = {
         "memory_limit": text(f"{box.memory}B"),
         "threads": str(box.threads),
-        "temp_directory": text(str(box.temp)),
+        "temp_directory": text(box.temp),
         # Not as an option of connect(), where DuckDB 2.0 takes this one but does not keep to it.
         "max_temp_directory_size": text(f"{box.disk}B"),
-        "home_directory": text(str(box.home)),
+        "home_directory": text(box.home),
         "allowed_directories": _list(box.directories),
         "TimeZone": "'UTC'",
         "autoinstall_known_extensions": "false",
@@ -83,10 +94,10 @@ def _limit(connection: duckdb.DuckDBPyConnection, box: Box) -> None:
         connection.execute(f"SET {name} = {value}")
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, database: Path, read_only: bool) -> None:
-    name = quoted(database.name.partition(".")[0])
-    options = "TYPE duckdb, READ_ONLY" if read_only else "TYPE duckdb"
-    connection.execute(f"ATTACH {text(str(database))} AS {name} ({options})")
+def _attach(connection: duckdb.DuckDBPyConnection, database: Database) -> None:
+    name = quoted(database.name)
+    options = "TYPE duckdb, READ_ONLY" if database.read_only else "TYPE duckdb"
+    connection.execute(f"ATTACH {text(database.path)} AS {name} ({options})")
     connection.execute(f"USE {name}")
 
 
@@ -98,11 +109,11 @@ def _lock(connection: duckdb.DuckDBPyConnection) -> None:
 class Session:
     """One caller's connection, in its box."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, stop: Stop) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, stop: Interruption) -> None:
         self._connection = connection
         self._stop = stop
 
-    def offer(self, name: str, function: str, paths: Sequence[Path]) -> None:
+    def offer(self, name: str, function: str, paths: Sequence[str]) -> None:
         """Make a view of files, read by one of DuckDB's table functions."""
         self._stop.check()
         self._connection.execute(f"CREATE TEMP VIEW {quoted(name)} AS FROM {function}({_list(paths)})")
@@ -113,7 +124,7 @@ class Session:
             self._execute(statement.query, _parameters(statement, inputs))
             self._connection.complete()
 
-    def query(self, sql: str, inputs: Mapping[str, Any], most_rows: int) -> Result | None:
+    def query(self, sql: str, inputs: Mapping[str, Any], most_rows: int) -> Kept | None:
         """Run statements and return the result of the last one, or `None` where it has none.
 
         The result is kept in a temporary table, so that the query runs once whatever becomes of its result, and within
@@ -151,7 +162,7 @@ class Session:
     def _statements(self, sql: str) -> list[duckdb.Statement]:
         found = self._connection.extract_statements(sql)
         if not found:
-            raise InvalidInputError("there is no statement in the SQL, only comments or blanks")
+            raise RefusalError("invalid", "there is no statement in the SQL, only comments or blanks")
         return found
 
     def _creating(self, table: str, query: str) -> str | None:
@@ -185,13 +196,14 @@ class Session:
         if not rows:
             return None
         if len(rows) > most:
-            raise InvalidInputError(
-                f"the last statement gives more than {most} rows and is none that SELECT can be around"
+            raise RefusalError(
+                "invalid", f"the last statement gives more than {most} rows and is none that SELECT can be around"
             )
         for column in columns:
             if fetched_type(column.type) != column.type.text:
-                raise InvalidInputError(
-                    f"column {column.name!r} is {column.type.text}, which such a statement cannot return; SELECT it"
+                raise RefusalError(
+                    "invalid",
+                    f"column {column.name!r} is {column.type.text}, which such a statement cannot return; SELECT it",
                 )
         return RowsResult(columns, rows)
 
@@ -203,8 +215,8 @@ def _sql_type(kind: Any) -> SqlType:
     return SqlType(kind.id, str(kind), children)
 
 
-def _list(paths: Sequence[Path]) -> str:
-    return f"[{', '.join(text(str(path)) for path in paths)}]"
+def _list(paths: Sequence[str]) -> str:
+    return f"[{', '.join(text(path) for path in paths)}]"
 
 
 def _parameters(statement: duckdb.Statement, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,13 +225,15 @@ def _parameters(statement: duckdb.Statement, inputs: Mapping[str, Any]) -> dict[
     for name in statement.named_parameters:
         if name not in inputs and name.casefold() not in folded:
             known = ", ".join(f"${one}" for one in sorted(inputs)) or "none"
-            raise InvalidInputError(f"the SQL has a parameter ${name}, but the task has no such input; it has {known}")
+            raise RefusalError(
+                "invalid", f"the SQL has a parameter ${name}, but the task has no such input; it has {known}"
+            )
         found[name] = inputs[name] if name in inputs else folded[name.casefold()]
     return found
 
 
 @contextmanager
-def _translated(stop: Stop) -> Iterator[None]:
+def _translated(stop: Interruption) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
@@ -227,21 +241,26 @@ def _translated(stop: Stop) -> Iterator[None]:
         raise _translate(error) from error
 
 
-def _translate(error: duckdb.Error) -> ConnectorError:
+def _translate(error: duckdb.Error) -> RefusalError:
     message = str(error)
     if isinstance(error, duckdb.PermissionException) or "the configuration has been locked" in message:
-        return PermissionDeniedError(f"DuckDB refused what callers may not do here: {message}")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return PermanentError(
-            f"the query needs more memory or disk than [plugins.duckdb] gives it: {message}", error_code="OUT_OF_MEMORY"
-        )
+        return RefusalError("denied", f"DuckDB refused what callers may not do here: {message}")
+    if isinstance(error, duckdb.OutOfMemoryException) or "not enough memory" in message:
+        return out_of_memory(message)
     if isinstance(error, duckdb.ResourceInUseException) or "Could not set lock on file" in message:
-        return BackendUnavailableError(f"another query holds the database file: {message}")
+        return RefusalError("unavailable", f"another query holds the database file: {message}")
     if isinstance(error, duckdb.InternalException | duckdb.FatalException):
-        return TransientError(f"DuckDB failed within itself: {message}")
+        return RefusalError("transient", f"DuckDB failed within itself: {message}")
     if isinstance(error, duckdb.IOException) and not _is_callers(message):
-        return BackendUnavailableError(f"DuckDB cannot read or write a file: {message}")
-    return InvalidInputError(message)
+        return RefusalError("unavailable", f"DuckDB cannot read or write a file: {message}")
+    return RefusalError("invalid", message)
+
+
+def out_of_memory(message: str) -> RefusalError:
+    """Return the failure of a query that took more memory, or more disk, than it may."""
+    return RefusalError(
+        "permanent", f"the query needs more memory or disk than [plugins.duckdb] gives it: {message}", "OUT_OF_MEMORY"
+    )
 
 
 def _is_callers(message: str) -> bool:

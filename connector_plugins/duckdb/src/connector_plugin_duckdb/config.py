@@ -57,7 +57,7 @@ class DuckDBConfig(Table, frozen=True):
     allowed_directories: tuple[Folder, ...] = ()
     """Local folders that callers' SQL may read and write, and where local inputs, outputs and database files may be."""
 
-    allowed_uris: tuple[RemotePrefix, ...] = ("s3://", "gs://")
+    allowed_uris: tuple[RemotePrefix, ...] = ()
     """Object stores, buckets or folders that inputs may come from and outputs may go to."""
 
     memory_limit: Size = 10**9

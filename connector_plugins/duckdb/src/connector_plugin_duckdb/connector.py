@@ -13,9 +13,10 @@ from connector_plugin_duckdb.request import read_request
 from connector_plugin_duckdb.workers import Workers
 
 if TYPE_CHECKING:
-    from connector_plugin_duckdb.storage import Storage
+    from connector_plugin_duckdb.engine import Engine
 
 CLOSE_SECONDS = 5.0
+TRIM_SECONDS = 61.0
 
 
 class DuckDBConnector(SyncConnectorBase):
@@ -32,33 +33,55 @@ class DuckDBConnector(SyncConnectorBase):
     def __init__(self, config: DuckDBConfig | None = None) -> None:
         self._config = config or DuckDBConfig()
         self._workers = Workers(self._config.max_concurrent)
-        self._storage: Storage | None = None
+        self._engine: Engine | None = None
+        self._trimming: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Import DuckDB, so that the first query does not have to wait for it."""
-        await self._engine()
+        """Start the first query process, so that the first query does not have to wait for it.
+
+        Raises:
+            BackendUnavailableError: it does not start.
+        """
+        engine = await self._get_engine()
+        await asyncio.to_thread(engine.warm_up)
 
     async def close(self) -> None:
-        """Stop the queries that still run."""
+        """Stop the queries that still run, and end their processes."""
+        if self._trimming is not None:
+            self._trimming.cancel()
         await self._workers.close(CLOSE_SECONDS)
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.close)
 
     async def do(self, task_template: TaskTemplate, inputs: Mapping[str, Any], output_prefix: str = "") -> Resource:
-        """Run the query; when the call is cancelled, DuckDB is interrupted and its thread's end awaited.
+        """Run the query; when the call is cancelled, DuckDB is interrupted and its end awaited, or forced.
 
         Raises:
             InvalidInputError: the SQL is wrong, or its result is not what the task declares.
             PermissionDeniedError: it reaches for what the operator does not allow.
             PermanentError: it needs more memory or disk than it may have.
             BackendUnavailableError: an object store or a database file cannot be had now.
+            TransientError: DuckDB crashed.
         """
         request = read_request(task_template)
-        jobs = await self._engine()
-        storage = self._storage = self._storage or jobs.Storage(self._config)
-        staging = jobs.Staging(self._config.staging_directory)
-        job = jobs.Job(self._config, storage, staging, task_template, request, inputs, output_prefix)
-        outputs = await self._workers.run(job.run, job.overgrown)
+        engine = await self._get_engine()
+        job = engine.job(task_template, request, inputs, output_prefix)
+        try:
+            outputs = await self._workers.run(job.run, job.overgrown)
+        finally:
+            self._trim_later(engine)
         return Resource(Phase.SUCCEEDED, outputs=outputs)
 
-    async def _engine(self) -> Any:
-        """Import what needs DuckDB and fsspec: not before the connector is used, and not on the event loop."""
-        return await asyncio.to_thread(import_module, "connector_plugin_duckdb.job")
+    def _trim_later(self, engine: "Engine") -> None:
+        """End processes that no burst of queries needs any more, a while after the last query."""
+        if self._trimming is not None:
+            self._trimming.cancel()
+        self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, engine.pool.trim)
+
+    async def _get_engine(self) -> "Engine":
+        """Import what runs queries: not before the connector is used, and not on the event loop."""
+        if self._engine is None:
+            module = await asyncio.to_thread(import_module, "connector_plugin_duckdb.engine")
+            if self._engine is None:  # another call may have been faster
+                self._engine = module.Engine(self._config)
+        return self._engine

@@ -1,61 +1,32 @@
 """One query from end to end, as it runs in its thread."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from connector_core.errors import InvalidInputError, PermanentError
-from connector_plugin_duckdb.client import Box, Session, open_session
 from connector_plugin_duckdb.config import SECTION, DuckDBConfig
-from connector_plugin_duckdb.inputs import bring
+from connector_plugin_duckdb.inputs import Inputs, bring
 from connector_plugin_duckdb.outputs import Outputs
+from connector_plugin_duckdb.pool import Pool
 from connector_plugin_duckdb.request import Request
+from connector_plugin_duckdb.session import Session, parameters
+from connector_plugin_duckdb.staging import Staging
 from connector_plugin_duckdb.stop import Stop
 from connector_plugin_duckdb.storage import Storage
+from connector_plugin_duckdb.wire import Box, Database, Query, View
 
 PART = "00000.parquet"
 """The name of a table's only file, below the table's URI."""
 
+_ANSWER_BYTES = 2**20
+"""What an answer has beyond twice `inline_bytes` at the most: columns' names and types, texts of errors."""
 
-class Staging:
-    """A query's private folder, which is gone when the query is over."""
-
-    def __init__(self, parent: Path | None) -> None:
-        self._parent = parent
-        self.folder = Path()
-
-    def __enter__(self) -> Self:
-        folder = Path(tempfile.mkdtemp(prefix="connector-duckdb-", dir=self._parent)).resolve()
-        for name in ("inputs", "outputs", "temp"):
-            (folder / name).mkdir()
-        self.folder = folder
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def size(self) -> int:
-        """Return how many bytes are in the folder."""
-        if self.folder == Path():
-            return 0
-        return sum(_size(Path(folder) / name) for folder, _folders, names in os.walk(self.folder) for name in names)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512  # what it takes on the disk: DuckDB's files may have holes
-    except OSError:
-        return 0
+_RESERVED = frozenset({"memory", "temp", "system", "main", "pg_catalog", "information_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +35,7 @@ class Job:
 
     config: DuckDBConfig
     storage: Storage
+    pool: Pool
     staging: Staging
     template: TaskTemplate
     request: Request
@@ -71,7 +43,7 @@ class Job:
     output_prefix: str
 
     def run(self, stop: Stop) -> LiteralMap:
-        """Bring the inputs, run the SQL and return the outputs.
+        """Bring the inputs, run the SQL in a process and return the outputs.
 
         Raises:
             ConnectorError: with whose fault it is.
@@ -79,10 +51,10 @@ class Job:
         with self.staging:
             outputs = Outputs(self.template, self.config, _Tables(self, stop))
             inputs = bring(self.inputs, self.storage, self.staging.folder / "inputs", stop)
-            with open_session(self._box(), stop, self._database(), self.request.read_only) as session:
-                for table in inputs.tables:
-                    session.offer(table.name, table.function, table.paths)
-                return self._ask(session, inputs.parameters, outputs)
+            query = self._query(inputs)
+            stop.check()
+            with self.pool.lend(stop) as process:
+                return outputs.collect(Session(process, stop, query.most_bytes).query(query))
 
     def overgrown(self) -> PermanentError | None:
         """Return why the query has to end, if it has taken more of the disk than it may."""
@@ -94,30 +66,46 @@ class Job:
             error_code="DISK_LIMIT_EXCEEDED",
         )
 
-    def _ask(self, session: Session, parameters: Mapping[str, Any], outputs: Outputs) -> LiteralMap:
-        for sql in self.request.setup:
-            session.run(sql, parameters)
-        return outputs.collect(session.query(self.request.query, parameters, self.config.inline_rows))
+    def _query(self, inputs: Inputs) -> Query:
+        return Query(
+            box=self._box(),
+            database=self._database(),
+            views=[View(one.name, one.function, [str(path) for path in one.paths]) for one in inputs.tables],
+            setup=self.request.setup,
+            sql=self.request.query,
+            parameters=parameters(inputs.parameters),
+            most_rows=self.config.inline_rows,
+            most_bytes=2 * int(self.config.inline_bytes) + _ANSWER_BYTES,
+        )
 
-    def _database(self) -> Path | None:
+    def _database(self) -> Database | None:
         if self.request.database is None:
             return None
         path = self.storage.local(self.request.database)
         if self.request.read_only and not path.is_file():
             raise InvalidInputError(f"there is no database file {self.request.database!r}")
-        return path
+        return Database(str(path), _database_name(path), self.request.read_only)
 
     def _box(self) -> Box:
         folder = self.staging.folder
-        allowed = [one.resolve() for one in self.config.allowed_directories]
+        allowed = [str(one.resolve()) for one in self.config.allowed_directories]
         return Box(
-            directories=[folder / "inputs", folder / "outputs", *allowed],
-            temp=folder / "temp",
-            home=folder / "home",
+            directories=[str(folder / "inputs"), str(folder / "outputs"), *allowed],
+            temp=str(folder / "temp"),
+            home=str(folder / "home"),
             memory=int(self.config.memory_limit),
             disk=int(self.config.disk_limit),
             threads=self.config.threads,
         )
+
+
+def _database_name(path: Path) -> str:
+    """Return the name by which SQL knows the tables of a database file: the file's own, up to the first dot."""
+    name = path.name.partition(".")[0]
+    if not name or name.lower() in _RESERVED:
+        what = f"the name {name!r}, which DuckDB keeps for itself" if name else "a name that begins with a dot"
+        raise InvalidInputError(f"the database file {path.name!r} has {what}; rename the file")
+    return name
 
 
 class _Tables:
@@ -133,7 +121,7 @@ class _Tables:
         if not prefix:
             raise InvalidInputError("the result is a table, but the request has no output_prefix to write it under")
         uri = f"{prefix.rstrip('/')}/{name}"
-        self._job.storage.check(uri)
+        self._job.storage.check_output(uri)
         return uri
 
     def put(self, uri: str, write: Callable[[Path], None]) -> None:

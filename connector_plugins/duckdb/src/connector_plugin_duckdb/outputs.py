@@ -13,7 +13,7 @@ from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from connector_core.errors import InvalidInputError, LiteralError
 from connector_core.literals import Schema, StructuredDataset, to_literal
 from connector_plugin_duckdb.config import SECTION, DuckDBConfig
-from connector_plugin_duckdb.results import Result
+from connector_plugin_duckdb.session import Result
 from connector_plugin_duckdb.values import Column, python_type
 
 UNDECLARED = "result"

@@ -1,17 +1,16 @@
-"""A query's result, before it is decided in which form it goes back."""
+"""A query's result where DuckDB is, before it is decided in which form it goes back."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from connector_core.errors import InvalidInputError
-from connector_plugin_duckdb.values import NESTED, Column, SqlType, cast, fetched_type, parquet_type, quoted, read, text
+from connector_plugin_duckdb.values import NESTED, Column, SqlType, cast, fetched_type, parquet_type, quoted, text
+from connector_plugin_duckdb.wire import RefusalError
 
 _LONG = NESTED | {"varchar", "blob", "bit", "bignum", "variant", "union", "geometry", "enum"}
 
 
-class Result(Protocol):
-    """What the last statement of a query gave."""
+class Kept(Protocol):
+    """What the last statement of a query gave, kept until it is known what to do with it."""
 
     columns: Sequence[Column]
     rows: int
@@ -19,10 +18,10 @@ class Result(Protocol):
     def size(self) -> int:
         """Return about how many bytes the values that can be long take as text."""
 
-    def fetch(self) -> list[tuple[Any, ...]]:
-        """Return all rows with Python values."""
+    def fetch(self) -> Sequence[tuple[Any, ...]]:
+        """Return all rows, with values in their `fetched_type`."""
 
-    def write_parquet(self, path: Path) -> None:
+    def write_parquet(self, path: str) -> None:
         """Write all rows to a file."""
 
 
@@ -55,15 +54,14 @@ class TableResult:
         total = f"FROM {self._table} SELECT coalesce(sum({' + '.join(long)}), 0)::BIGINT"
         return int(self._connection.fetch(total)[0][0])
 
-    def fetch(self) -> list[tuple[Any, ...]]:
-        """Return all rows with Python values."""
-        rows = self._connection.fetch(f"FROM {self._table} SELECT {self._selected(fetched_type)}")
-        return [tuple(map(_read, self.columns, row)) for row in rows]
+    def fetch(self) -> Sequence[tuple[Any, ...]]:
+        """Return all rows, with values in their `fetched_type`."""
+        return self._connection.fetch(f"FROM {self._table} SELECT {self._selected(fetched_type)}")
 
-    def write_parquet(self, path: Path) -> None:
+    def write_parquet(self, path: str) -> None:
         """Write all rows to a file."""
         selected = f"FROM {self._table} SELECT {self._selected(parquet_type)}"
-        self._connection.fetch(f"COPY ({selected}) TO {text(str(path))} (FORMAT parquet)")
+        self._connection.fetch(f"COPY ({selected}) TO {text(path)} (FORMAT parquet)")
 
     def _selected(self, target: Callable[[SqlType], str]) -> str:
         return ", ".join(cast(column, target) for column in self.columns)
@@ -81,19 +79,13 @@ class RowsResult:
         """Return about how many bytes the values take as text."""
         return sum(len(str(value)) for row in self._rows for value in row)
 
-    def fetch(self) -> list[tuple[Any, ...]]:
-        """Return all rows with Python values."""
-        return [tuple(map(_read, self.columns, row)) for row in self._rows]
+    def fetch(self) -> Sequence[tuple[Any, ...]]:
+        """Return all rows, with values in their `fetched_type`."""
+        return self._rows
 
-    def write_parquet(self, path: Path) -> None:
+    def write_parquet(self, path: str) -> None:
         """Refuse: DuckDB has no table of it."""
-        raise InvalidInputError(
-            f"the last statement is none whose result can be written to {path.suffix.lstrip('.')}; end with a SELECT"
+        raise RefusalError(
+            "invalid",
+            f"the last statement is none whose result can be written to {path.rpartition('.')[2]}; end with a SELECT",
         )
-
-
-def _read(column: Column, value: Any) -> Any:
-    try:
-        return read(column.type, value)
-    except ValueError as error:
-        raise InvalidInputError(f"column {column.name!r}: {error}") from None

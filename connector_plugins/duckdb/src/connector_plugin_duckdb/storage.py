@@ -1,5 +1,6 @@
 """Files and folders at local paths and in object stores, as far as the operator allows them."""
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -84,9 +85,16 @@ class Storage:
         with _Translated(f"write {uri}", stop):
             self._filesystem(place.protocol).put_file(str(source), place.path, callback=_Stopping(stop))
 
-    def check(self, uri: str) -> None:
-        """Raise PermissionDeniedError or InvalidInputError unless something may be read and written at this URI."""
-        self._locate(uri)
+    def check_output(self, uri: str) -> None:
+        """Raise an error unless a folder may be, or be made, at this URI.
+
+        Raises:
+            PermissionDeniedError: the operator does not allow this place.
+            InvalidInputError: a file is in the way, or it is not a path that can be made.
+        """
+        place = self._locate(uri)
+        if isinstance(place, Path):
+            _check_folder(place, uri)
 
     def _locate(self, uri: str) -> Path | _Object:
         scheme, separator, rest = uri.partition("://")
@@ -99,7 +107,10 @@ class Storage:
                 f"{uri!r} is no place that is read or written here: s3://, gs:// and local paths are"
             )
         if not any(_is_below(uri, prefix) for prefix in self._config.allowed_uris):
-            raise PermissionDeniedError(f"{uri!r} is below none of the allowed_uris of {SECTION}")
+            raise PermissionDeniedError(
+                f"{uri!r} is below none of the allowed_uris of {SECTION}; the operator of the host can add "
+                f'"{scheme}://{rest.partition("/")[0]}/" there'
+            )
         return _Object(scheme, rest)
 
     def _download(self, place: _Object, uri: str, folder: Path, suffix: str, stop: Stop) -> list[Path]:
@@ -236,6 +247,27 @@ def _not_empty(found: list[Path], uri: str) -> list[Path]:
     return found
 
 
+def _check_folder(folder: Path, uri: str) -> None:
+    try:
+        # lstat and not exists(), which takes a name that is too long, or below a file, for one that is free
+        nearest = next(one for one in (folder, *folder.parents) if _is_there(one))
+    except OSError as error:
+        raise InvalidInputError(f"{uri} cannot be an output: {error.strerror}") from None
+    if not nearest.is_dir():
+        raise InvalidInputError(f"{uri} cannot be an output: {nearest} is a file; give another output prefix")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+_CALLERS = (NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
 def _copy(source: Path, target: Path) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
@@ -243,5 +275,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, part)
         part.replace(target)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise BackendUnavailableError(f"cannot write {target}: {error.strerror}") from error
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        kind = InvalidInputError if isinstance(error, _CALLERS) else BackendUnavailableError
+        raise kind(f"cannot write {target}: {error.strerror}") from error

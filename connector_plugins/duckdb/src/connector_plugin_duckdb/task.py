@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from flyteidl.core.tasks_pb2 import TaskTemplate
 from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.core.base_task import PythonTask
 from flytekit.core.context_manager import FlyteContextManager
@@ -16,6 +17,7 @@ from flytekit.models.literals import LiteralMap
 from flytekit.models.task import Sql
 from flytekit.tools.translator import get_serializable
 
+from connector_core import Resource
 from connector_core.literals import Directory, File, Schema, StructuredDataset, to_python_map
 from connector_plugin_duckdb.config import load_config
 from connector_plugin_duckdb.connector import DuckDBConnector
@@ -98,8 +100,15 @@ class DuckDBQuery(PythonTask[None]):
         connector = DuckDBConnector(load_config({"allowed_directories": _folders(places)}))
         # In a thread of its own, since flytekit may call this from within a running event loop.
         with ThreadPoolExecutor(1) as thread:
-            resource = thread.submit(asyncio.run, connector.do(template, inputs, prefix)).result()
+            resource = thread.submit(asyncio.run, _run(connector, template, inputs, prefix)).result()
         return LiteralMap.from_flyte_idl(resource.outputs)
+
+
+async def _run(connector: DuckDBConnector, template: TaskTemplate, inputs: Mapping[str, Any], prefix: str) -> Resource:
+    try:
+        return await connector.do(template, inputs, prefix)
+    finally:
+        await connector.close()
 
 
 def _outputs(output: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def parquet_type(kind: SqlType) -> str:
     """Return the type in which values are written to Parquet."""
     if kind.id in _PARQUET:
         return _PARQUET[kind.id]
-    return _rebuilt(kind, parquet_type) or kind.text
+    return _rebuilt(kind, parquet_type) or ("VARCHAR" if kind.id == "struct" else kind.text)
 
 
 def _rebuilt(kind: SqlType, inner: Callable[[SqlType], str], key: str | None = None) -> str | None:
@@ -90,7 +90,7 @@ def _rebuilt(kind: SqlType, inner: Callable[[SqlType], str], key: str | None = N
         return f"{parts[0][1]}[]"
     if kind.id == "map":
         return f"MAP({key or parts[0][1]}, {parts[1][1]})"
-    if kind.id == "struct":
+    if kind.id == "struct" and parts:
         return f"STRUCT({', '.join(f'{quoted(name)} {part}' for name, part in parts)})"
     return None
 
