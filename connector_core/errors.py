@@ -189,7 +189,7 @@ class SecretNotFoundError(TransientError):
 
 
 class SetupError(ConnectorError):
-    """The host cannot be put together as asked: raised before anything is served."""
+    """The host cannot be put together as asked, or be kept up: raised before anything is served, or when that has ended."""
 
     fault = Fault.HOST
     retryable = False
@@ -215,3 +215,7 @@ class ConflictError(SetupError):
 
 class AddressInUseError(SetupError):
     """A port that the host should listen on is taken."""
+
+
+class ServingEndedError(SetupError):
+    """gRPC is no longer served, although nobody asked the host to stop."""

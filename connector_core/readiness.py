@@ -17,11 +17,13 @@ class HostState(msgspec.Struct, frozen=True):
         reasons_not_ready: why it should get no calls now.
         not_started: why connectors have not started (yet), by plugin and name of the connector.
         is_draining: whether it was asked to stop.
+        failure: why it serves nobody any more, and has to be started anew; empty while it does.
     """
 
     reasons_not_ready: Sequence[str]
     not_started: Mapping[tuple[str, str], str]
     is_draining: bool
+    failure: str = ""
 
 
 def host_state(
@@ -29,13 +31,15 @@ def host_state(
     plugins: PluginLoadResult,
     not_started: Mapping[ConnectorDescription, ConnectorError],
     is_draining: bool,
+    failure: str = "",
 ) -> HostState:
     """Return the state; its reasons are empty where the host should get calls.
 
     What the host can do without never makes it unready: then one backend that is away would take the other connectors with
     it. A plugin that is required (`require`, `strict`) is one that it cannot do without.
     """
-    reasons = ["draining: the host was asked to stop"] if is_draining else []
+    reasons = [failure] if failure else []
+    reasons += ["draining: the host was asked to stop"] if is_draining else []
     reasons += [
         f"plugin {plugin.identity} failed to load: {plugin.reason}"
         for plugin in plugins.failed
@@ -47,7 +51,7 @@ def host_state(
         if _is_required(settings, connector.plugin.name)
     ]
     by_name = {(connector.plugin.name, connector.name): str(error) for connector, error in not_started.items()}
-    return HostState(reasons, by_name, is_draining)
+    return HostState(reasons, by_name, is_draining, failure)
 
 
 def _is_required(settings: Settings, plugin: str) -> bool:

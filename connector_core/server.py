@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_core.description import ConnectorDescription
-from connector_core.errors import ConnectorError, PluginLoadError, SettingsError
+from connector_core.errors import ConnectorError, PluginLoadError, ServingEndedError, SettingsError
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http import ConsoleSource, HttpFace, HttpServer, ServedCalls
 from connector_core.invocation import Invoker, LocalPlaces, LocalRuntime
@@ -64,6 +64,7 @@ class ConnectorServer:
     Attributes:
         grpc_at: the port that gRPC is served on.
         http_at: the port that HTTP is served on.
+        has_failed: is set when gRPC is no longer served although nobody stopped it; `failure` says why.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class ConnectorServer:
         self._grpc: GrpcServer | None = None
         self._calls: ServedCalls | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self.has_failed = asyncio.Event()
+        self.failure = ""
         self._grace = settings.grace
         # What has to be closed is made from here on, each with its closing; `stop` goes through them backwards.
         closing = self._closing = AsyncExitStack()
@@ -210,7 +213,15 @@ class ConnectorServer:
         self._grpc = server
         self._calls = ServedCalls(servicers, tracing.serving if tracing else None)
         self._closing.push_async_callback(self._drain)
+        watch = asyncio.create_task(self._fail_with(server))
+        self._closing.callback(watch.cancel)
         return self._calls
+
+    async def _fail_with(self, server: GrpcServer) -> None:
+        error = await server.ended()
+        self.failure = f"gRPC is no longer served, although nobody stopped it: {type(error).__name__}: {error}"
+        _log.critical("%s. The host has to be started anew", self.failure)
+        self.has_failed.set()
 
     async def _drain(self) -> None:
         if self._grpc is not None and self._calls is not None:
@@ -253,11 +264,16 @@ class ConnectorServer:
         )
 
     def _state(self) -> HostState:
-        return host_state(self.settings, self.plugins, self.not_started, is_draining=self._stopping is not None)
+        return host_state(self.settings, self.plugins, self.not_started, self._stopping is not None, self.failure)
 
 
 async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda: None) -> None:
-    """Start a server, serve until SIGTERM, SIGINT or the settings' timeout, and drain; a second signal ends the grace."""
+    """Start a server, serve until SIGTERM, SIGINT or the settings' timeout, and drain; a second signal ends the grace.
+
+    Raises:
+        SetupError: it could not be started.
+        ServingEndedError: gRPC has ended by itself; what was in flight has been drained.
+    """
     loop = asyncio.get_running_loop()
     asked_to_stop = asyncio.Event()
     asked_again = asyncio.Event()
@@ -271,7 +287,8 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     on_started()
     if server.settings.timeout is not None:
         loop.call_later(server.settings.timeout, asked_to_stop.set)
-    await asked_to_stop.wait()
+    await _any_of(asked_to_stop, server.has_failed)
+    asked_to_stop.set()  # from here on, a signal ends the grace
     draining = asyncio.create_task(server.stop())
     impatient = asyncio.create_task(asked_again.wait())
     await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
@@ -279,6 +296,16 @@ async def serve(server: ConnectorServer, on_started: Callable[[], None] = lambda
     if not draining.done():
         await server.stop(grace=0)
     await draining
+    if server.failure:
+        raise ServingEndedError(server.failure)
+
+
+async def _any_of(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _open_tracing(scrub: Callable[[str], str]) -> "Tracing":

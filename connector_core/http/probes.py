@@ -62,10 +62,10 @@ class Probes:
     async def alive(self, _request: Request) -> JSONResponse:
         """Say 200 while the host works at all, draining or not."""
         try:
-            await self._calls.ask(lambda: None, PATIENCE)
+            failure = (await self._calls.ask(self._state, PATIENCE)).failure
         except TimeoutError:
             return _answer("stuck", [_STUCK])
-        return _answer("alive", [])
+        return _answer("ended", [failure]) if failure else _answer("alive", [])
 
     async def ready(self, _request: Request) -> JSONResponse:
         """Say 200 if the host should get calls, and why it should not otherwise."""

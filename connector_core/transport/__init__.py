@@ -30,6 +30,9 @@ class GrpcServer(Protocol):
     async def stop(self, grace: float | None) -> None:
         """Take no new calls, let those in flight finish within `grace` seconds, cancel the others, and end."""
 
+    async def ended(self) -> Exception:
+        """Return, with the reason, when nothing is served any more although nobody stopped the server."""
+
 
 async def open_server(
     choice: str, options: Sequence[tuple[str, int]] = (), interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
@@ -54,8 +57,9 @@ async def open_server(
         if choice == "core":
             raise SettingsError(f"transport is core, and {said}")
         _log.warning("%s. Calls are served through grpc.aio, which is slower; a newer connector-core may know it", said)
-    server: GrpcServer = grpc.aio.server(options=options, interceptors=interceptors)
-    return server
+    from connector_core.transport.aio import AioServer
+
+    return AioServer(options, interceptors)
 
 
 async def _problem_of_core() -> str:

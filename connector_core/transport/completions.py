@@ -1,8 +1,10 @@
 """What gRPC's core has completed, brought to the loop by whoever has time for it."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from grpc._cython.cygrpc import CompletionQueue, CompletionType
@@ -12,6 +14,9 @@ _SHUT_DOWN = CompletionType.queue_shutdown
 
 _AT_ONCE = 64
 """Completions that are handled in one turn of the loop, before timers and sockets have theirs."""
+
+_PAUSE_ALONE = 0.01
+"""Seconds between two looks at the queue where no thread waits for it."""
 
 _NOW = 0
 """A deadline that has passed: what is there is returned, and nothing waited for."""
@@ -26,12 +31,16 @@ class Completions:
 
     Make it on the loop.
 
+    Args:
+        failed: called on the loop where the thread ends by an exception, after which nothing is called any more.
+
     Attributes:
         queue: where core's operations complete.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
         self.queue = CompletionQueue()
+        self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._first: list[Any] = []
         self._waiters_turn = threading.Semaphore(0)
@@ -55,6 +64,25 @@ class Completions:
             self._call(event)
 
     def _wait(self) -> None:
+        try:
+            self._wait_by_turns()
+        except Exception as error:  # noqa: BLE001 - whatever it was
+            with contextlib.suppress(RuntimeError):  # the loop was closed under the server
+                self._loop.call_soon_threadsafe(self._go_on_alone, error, context=self._context)
+
+    def _go_on_alone(self, error: Exception) -> None:
+        """Say that the thread has ended, and look for completions without it, so that the server can be stopped."""
+        self._failed(error)
+        self._look()
+
+    def _look(self) -> None:
+        if self._is_closed:
+            return
+        while (event := self.queue.poll(_NOW)).completion_type != _NOTHING_THERE:
+            self._call(event)
+        self._loop.call_later(_PAUSE_ALONE, self._look, context=self._context)
+
+    def _wait_by_turns(self) -> None:
         while True:
             self._waiters_turn.acquire()
             if self._is_closed:

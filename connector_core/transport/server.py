@@ -35,7 +35,8 @@ class CoreServer:
         self._core = Server(tuple(options), False)
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._methods: dict[str, Method] = {}
-        self._completions = Completions()
+        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._completions = Completions(self._fail)
         self._held = HeldStatuses()
         self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set(), self._held)
         self._ended = asyncio.Event()
@@ -85,6 +86,14 @@ class CoreServer:
             await asyncio.sleep(0)  # what was held is sent in this turn of the loop
             self._core.cancel_all_calls()
             await self._ended.wait()
+
+    async def ended(self) -> Exception:
+        """Return, with the reason, when nothing is served any more although nobody stopped the server."""
+        return await asyncio.shield(self._failure)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_result(error)
 
     def _shut_down(self, _event: Any) -> None:
         self._core.destroy()

@@ -30,6 +30,7 @@ from connector_core.settings import Settings
 from connector_core.tables import read
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Gate, JobMeta, Jobs, Never, eventually, happens
+from tests.support.bytes_server import end_aio
 from tests.support.json_gateway import BEARER, JSON, TOKEN, Answer, ask
 
 CREATE = b'{"template": {"type": "job"}}'
@@ -248,6 +249,18 @@ async def test_a_taken_port_is_found_before_anything_serves() -> None:
         server = ConnectorServer(ConnectorRegistry(), Settings(port=0, http_port=port))
         with pytest.raises(AddressInUseError, match=rf"the HTTP port 127\.0\.0\.1:{port} is taken by another process"):
             await server.start()
+
+
+async def test_a_host_whose_grpc_has_ended_is_not_healthy_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_server(Jobs(), settings={"transport": "aio"}) as server:
+        assert (await asyncio.to_thread(ask, server.server.http_port, "GET", "/healthz")).status == 200
+        with await end_aio(server.server.port):
+            await asyncio.wait_for(server.server.has_failed.wait(), PATIENCE)
+            for path in ("/healthz", "/readyz"):
+                answer = await asyncio.to_thread(ask, server.server.http_port, "GET", path)
+                assert answer.status == 503
+                assert b"gRPC is no longer served" in answer.body
+    assert [record.levelname for record in caplog.records if "no longer served" in record.getMessage()] == ["CRITICAL"]
 
 
 async def test_nothing_listens_any_more_when_the_host_has_stopped() -> None:

@@ -5,7 +5,7 @@ import logging
 import sys
 from typing import Any
 
-import grpc.aio
+import grpc
 import pytest
 from grpc._cython import cygrpc
 
@@ -13,12 +13,13 @@ import connector_core.transport
 from connector_core.errors import SettingsError
 from connector_core.testing import running_server
 from connector_core.transport import open_server
+from connector_core.transport.aio import AioServer
 from connector_core.transport.server import CoreServer
 from tests.fakes import Jobs
 from tests.support.bytes_server import ARITIES, serving
 from tests.support.transports import serve_through
 
-_MODULES = ("answers", "calls", "completions", "methods", "probe", "requests", "server")
+_MODULES = ("answers", "calls", "completions", "held_statuses", "methods", "probe", "requests", "server")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ async def test_auto_and_core_are_on_core_where_it_is_known(caplog: pytest.LogCap
 
 
 async def test_aio_is_what_grpc_brings(no_core: None, caplog: pytest.LogCaptureFixture) -> None:
-    assert isinstance(await open_server("aio"), grpc.aio.Server)
+    assert isinstance(await open_server("aio"), AioServer)
     assert warnings(caplog) == []
 
 
@@ -64,7 +65,7 @@ async def test_core_without_what_it_takes_is_an_error_that_says_what_is_missing(
 
 async def test_auto_without_what_core_takes_warns_and_serves(no_core: None, caplog: pytest.LogCaptureFixture) -> None:
     async with serving("auto", **ARITIES) as server:
-        assert isinstance(server.server, grpc.aio.Server)
+        assert isinstance(server.server, AioServer)
         assert await server.one("Echo", b"x") == b"x"
     (warning,) = warnings(caplog)
     assert "CompletionQueue" in warning
@@ -113,7 +114,7 @@ async def test_a_newer_grpcio_that_works_otherwise_is_not_taken(
     async with asyncio.timeout(20):
         with pytest.raises(SettingsError, match=complaint):
             await open_server("core")
-        assert isinstance(await open_server("auto"), grpc.aio.Server)
+        assert isinstance(await open_server("auto"), AioServer)
     (warning,) = warnings(caplog)
     assert complaint in warning
 
@@ -122,7 +123,7 @@ async def other(_request: bytes, _context: Any) -> bytes:
     return b"other"
 
 
-KINDS = [("core", CoreServer), ("aio", grpc.aio.Server)]
+KINDS = [("core", CoreServer), ("aio", AioServer)]
 
 
 @pytest.mark.parametrize(("choice", "kind"), KINDS)

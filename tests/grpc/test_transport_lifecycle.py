@@ -14,9 +14,11 @@ from connector_core.tuning import loop_factory
 from tests.fakes import PATIENCE, eventually
 from tests.support.bytes_server import (
     ARITIES,
+    NO_TEXT,
     Cut,
     Served,
     calls_alive,
+    end_aio,
     one,
     opened,
     outcome,
@@ -192,6 +194,58 @@ class TestAnswersAtTheEnd:
             assert await call == b"x"
             assert (await stuck)[0] in {StatusCode.CANCELLED, StatusCode.UNAVAILABLE}
             await asyncio.wait_for(stop, PATIENCE)
+
+
+class TestEndings:
+    """Servers that end although nobody stops them."""
+
+    async def test_aio_opens_again_and_calls_in_flight_are_answered(self) -> None:
+        async with call_under_way("aio") as (server, gate, call):
+            for number in range(2):
+                async with server.frames() as client, server.another_client(number) as other:
+                    client.call(NO_TEXT, b"x")
+                    await eventually_refused(server.port)
+                    assert await other.one("Echo", b"x", wait_for_ready=True) == b"x"
+            gate.is_open.set()
+            assert await call == b"x"
+
+    async def test_aio_stops_with_calls_of_the_server_that_ended(self) -> None:
+        async with call_under_way("aio") as (server, gate, call), server.frames() as client:
+            client.call(NO_TEXT, b"x")
+            await eventually_refused(server.port)
+            async with server.another_client() as other:
+                await other.one("Echo", b"x", wait_for_ready=True)
+            await asyncio.wait_for(server.server.stop(0), PATIENCE)
+            assert (await outcome(call))[0] in {StatusCode.CANCELLED, StatusCode.UNAVAILABLE}
+            await within_patience(gate.cut.ended)
+
+    async def test_aio_says_when_its_port_cannot_be_opened_again(self) -> None:
+        async with serving("aio", **ARITIES) as server:
+            ended = asyncio.create_task(server.server.ended())
+            with await end_aio(server.port):
+                assert isinstance(await asyncio.wait_for(ended, PATIENCE), RuntimeError)
+
+    async def test_core_says_when_nobody_waits_for_it_any_more(self) -> None:
+        class Full(list[Any]):
+            def append(self, _event: Any) -> None:
+                raise MemoryError("no room")
+
+        async with serving("core", **ARITIES) as server:
+            server.server._completions._first = Full()  # type: ignore[attr-defined] # of the core's server
+            call = server.one("Echo", b"x")
+            assert isinstance(await asyncio.wait_for(server.server.ended(), PATIENCE), MemoryError)
+            call.cancel()
+
+
+async def eventually_refused(port: int) -> None:
+    """Return when nobody listens."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                return
+            writer.close()
 
 
 class TestPorts:

@@ -1,5 +1,6 @@
 """`connector-host serve` in a process of its own: how it starts, drains and ends."""
 
+import asyncio
 import concurrent.futures
 import signal
 import socket
@@ -19,6 +20,7 @@ from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgent
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from tests.support.bytes_server import end_aio
 from tests.support.environments import try_to_run
 from tests.support.gate import PLUGIN, Gate
 from tests.support.hosts import HostProcess, host_process
@@ -168,6 +170,13 @@ def test_a_taken_port_is_reported_while_a_connector_would_still_start(tmp_path: 
     assert result.stderr.splitlines()[-1].startswith(f"connector-host: the gRPC port 127.0.0.1:{number} is taken")
     assert "add_port" not in result.stderr, "a line of gRPC's own"
     assert not (tmp_path / "started").exists()
+
+
+def test_a_host_whose_grpc_has_ended_ends_with_1() -> None:
+    with host_process(CONNECTOR_HOST__TRANSPORT="aio") as host, asyncio.run(end_aio(host.grpc_port)):
+        assert host.wait() == 1
+        assert "connector-host: gRPC is no longer served, although nobody stopped it" in host.output
+        assert '"level": "critical"' in host.output
 
 
 def test_ipv6_may_have_its_brackets_and_what_is_announced_has_them() -> None:

@@ -299,6 +299,22 @@ class Frames:
         return kind, flags, number, payload
 
 
+NO_TEXT = b"/\xff/\xfe"
+"""A path that ends `grpc.aio`'s server."""
+
+
+async def end_aio(port: int) -> socket.socket:
+    """End a server of the transport `aio` that listens here, and keep the port from it."""
+    async with Frames(port) as client:
+        client.call(NO_TEXT, b"x")
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    return socket.create_server(("127.0.0.1", port))
+                except OSError:
+                    await asyncio.sleep(0.001)
+
+
 def _data(stream: int, messages: Sequence[bytes], ends: bool) -> bytes:
     last = len(messages) - 1
     return b"".join(
