@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from connector_core.cli.commands import PlainCommand, PlainGroup
-from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
+from connector_core.errors import PluginLoadError, SettingsError, SetupError
 from connector_core.texts import alike
 
 PROGRAM = "connector-host"
@@ -109,4 +109,4 @@ def exit_code(error: SetupError) -> int:
     """Return what the program exits with when an error keeps it from its work."""
     if isinstance(error, SettingsError):
         return 2
-    return 3 if isinstance(error, PluginLoadError | ConflictError) else 1
+    return 3 if isinstance(error, PluginLoadError) else 1

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from connector_core.cli.report import Served, print_table
+from connector_core.cli.drawing import print_table
+from connector_core.cli.report import Served
 from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.plugins import LoadedPlugin, PluginLoadResult
 

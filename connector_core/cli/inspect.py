@@ -12,17 +12,19 @@ from importlib_metadata import Distribution, PackageNotFoundError
 from msgspec.structs import replace
 from packaging.requirements import InvalidRequirement, Requirement
 
+from connector_core.cli.app import exit_code
+from connector_core.cli.listing import Listing
 from connector_core.cli.options import CHOICE, AsJson, given_settings, takes_settings
 from connector_core.cli.report import Served, print_list, print_plugins
-from connector_core.cli.report import as_json as described
 from connector_core.description import PluginIdentity
-from connector_core.errors import ConflictError, SettingsError
+from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
 from connector_core.plugins import (
     BRIDGES,
     FailedPlugin,
     PluginLoadResult,
     PluginSource,
     build_registry,
+    check_required,
     discover,
     load_discovered,
     metadata_risks,
@@ -33,7 +35,10 @@ from connector_core.settings import Settings
 
 @takes_settings(*CHOICE)
 def list_plugins(as_json: AsJson = False, **given: Any) -> int:
-    """List the plugins that a host started here would serve, with what each brings."""
+    """List the plugins that a host started here would serve, with what each brings.
+
+    The exit code is the one with which `serve` would end: 3 where a required plugin fails to load, 1 where two clash.
+    """
     return show_list(given_settings(given), as_json=as_json)
 
 
@@ -60,26 +65,37 @@ def doctor(
 
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
-    """Print the plugins that a host started here would serve; a failed one is listed, not an error."""
+    """Print the plugins that a host started here would serve, and return the exit code of `serve` with these settings."""
     found = discover(settings)
     conflicts = _shared_names(found.sources)
     with _answers_alone_on_stdout():
         result = load_discovered(found, settings)
     conflicts += _conflicts(result, settings)
     risks = metadata_risks(result, settings)
+    error = _start_error(found.sources, result, settings)
     if as_json:
-        print(described(result, conflicts=conflicts, risks=risks))
-        return 0
-    print_list(result, sys.stdout, _served(result, settings))
-    for risk in risks:
-        print(f"risk: {risk}")
-    for conflict in conflicts:
-        print(f"conflict: {conflict}")
-    for broken in result.broken:
-        print(f"broken: {broken}")
-    for warning in result.warnings:
-        print(f"warning: {warning}")
-    return 0
+        listing = Listing.of(result, risks, conflicts=conflicts, start_error="" if error is None else error.message)
+        print(listing.to_json())
+    else:
+        print_list(result, sys.stdout, _served(result, settings))
+        lines = {"risk": risks, "conflict": conflicts, "broken": result.broken, "warning": result.warnings}
+        for kind, texts in lines.items():
+            for text in texts:
+                print(f"{kind}: {text}")
+        if isinstance(error, PluginLoadError):
+            print(f"required: {error}")
+    return 0 if error is None else exit_code(error)
+
+
+def _start_error(sources: Sequence[PluginSource], result: PluginLoadResult, settings: Settings) -> SetupError | None:
+    """Return what keeps a host with these plugins from starting."""
+    try:
+        refuse_shared_names(sources)
+        check_required(result, settings)
+        build_registry(result, settings.prefer)
+    except SetupError as error:
+        return error
+    return None
 
 
 def show_examination(settings: Settings, only: str | None, *, as_json: bool) -> int:
@@ -91,7 +107,7 @@ def show_examination(settings: Settings, only: str | None, *, as_json: bool) -> 
     result, problems = _examine(settings, only)
     risks = metadata_risks(result, settings)
     if as_json:
-        print(described(result, problems=problems, risks=risks))
+        print(Listing.of(result, risks, problems=problems).to_json())
     else:
         _print_examination(result, problems, risks)
     return 1 if problems else 0

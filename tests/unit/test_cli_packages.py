@@ -5,13 +5,15 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from packaging.utils import canonicalize_name
 
 from connector_core.cli.app import run as connector_host
+from connector_core.cli.listing import ListedConnector, ListedPlugin
 from connector_core.cli.packages import installed, undo
-from connector_core.cli.packages.check import Look, Seen, harm, look
+from connector_core.cli.packages.check import Look, harm, look
 from connector_core.cli.packages.installed import Changes, Installed, installed_now
 from connector_core.cli.packages.installer import InstallError, Wanted, find_installer
 from connector_core.cli.packages.progress import Progress
@@ -22,12 +24,18 @@ QUIET = Progress(is_verbose=False)
 ALL = {canonicalize_name("tea")}
 
 
-def seen(name: str = "tea", *task_types: str, state: str = "loaded", reason: str = "", of: str | None = None) -> Seen:
-    connectors = ({"name": "Tea", "kind": "async", "task_types": list(task_types)},) if task_types else ()
-    return Seen(name, of or f"connector-plugin-{name}", "1.0", state, connectors, reason, "", "")
+def seen(
+    name: str = "tea",
+    *task_types: str,
+    state: Literal["loaded", "failed", "skipped"] = "loaded",
+    reason: str = "",
+    of: str | None = None,
+) -> ListedPlugin:
+    connectors = (ListedConnector("Tea", "async", task_types),) if task_types else ()
+    return ListedPlugin(name, of or f"connector-plugin-{name}", "1.0", state, connectors, reason=reason)
 
 
-def at(*plugins: Seen, **more: object) -> Look:
+def at(*plugins: ListedPlugin, **more: object) -> Look:
     return Look({(one.name, one.distribution): one for one in plugins}, **more)  # type: ignore[arg-type]
 
 

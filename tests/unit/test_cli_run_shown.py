@@ -15,9 +15,10 @@ from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from google.protobuf import json_format
 
 from connector_core import Phase
+from connector_core.cli.drawing import harmless
 from connector_core.cli.running.following import usage_of
 from connector_core.cli.running.inputs import from_json
-from connector_core.cli.running.live import LiveView, coloured, harmless
+from connector_core.cli.running.live import LiveView, coloured
 from connector_core.cli.running.outputs import (
     MAX_TEXT,
     ROWS,

@@ -1,14 +1,11 @@
 """What a host would serve, found out in a process of its own, and what a change of the environment does to it."""
 
-import json
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from packaging.utils import canonicalize_name
-
+from connector_core.cli.listing import ListedPlugin, Listing
 from connector_core.cli.packages.progress import Progress
 from connector_core.errors import SettingsError
 from connector_core.processes import run_apart, told_end
@@ -21,41 +18,10 @@ Key = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A plugin as `connector-host list --json` describes it."""
-
-    name: str
-    distribution: str | None
-    version: str | None
-    state: str
-    connectors: tuple[dict[str, Any], ...]
-    reason: str
-    traceback: str
-    note: str
-
-    @property
-    def task_types(self) -> set[str]:
-        """What it serves."""
-        return {task_type for connector in self.connectors for task_type in connector["task_types"]}
-
-    @property
-    def first_line(self) -> str:
-        """Why it failed, or was skipped, in a line."""
-        return self.reason.splitlines()[0] if self.reason else "no reason given"
-
-    def is_of(self, names: Collection[str]) -> bool:
-        """Whether it belongs to one of these distributions (canonical names)."""
-        return self.distribution is not None and canonicalize_name(self.distribution) in names
-
-    def __str__(self) -> str:
-        return self.name if self.distribution is None else f"{self.name} ({self.distribution} {self.version})"
-
-
-@dataclass(frozen=True)
 class Look:
     """All plugins of an environment, or why they could not be looked at."""
 
-    plugins: dict[Key, Seen] = field(default_factory=dict)
+    plugins: dict[Key, ListedPlugin] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     trouble: str = ""
     output: str = ""
@@ -75,11 +41,10 @@ def look(progress: Progress, what: str, options: Sequence[str], *, timeout: floa
     if ended.has_run_out_of_time:
         return Look(trouble=f"the plugins do not finish loading within {timeout:g} s", output=ended.errors)
     try:
-        described = json.loads(ended.output if ended.code == 0 else "")
+        listing = Listing.from_json(ended.output)
     except ValueError:
         return Look(trouble=f"loading the plugins ends the process with {told_end(ended.code)}", output=ended.errors)
-    plugins = [_seen(one) for one in described["plugins"]]
-    return Look({(one.name, one.distribution): one for one in plugins}, tuple(described["conflicts"]))
+    return Look({(one.name, one.distribution): one for one in listing.plugins}, listing.conflicts or ())
 
 
 def harm(before: Look, after: Look, changed: Collection[str], gone: Collection[Key] = ()) -> Iterator[str]:
@@ -104,7 +69,7 @@ def harm(before: Look, after: Look, changed: Collection[str], gone: Collection[K
     yield from (conflict for conflict in after.conflicts if conflict not in before.conflicts)
 
 
-def _loss(old: Seen, new: Seen | None) -> Iterator[str]:
+def _loss(old: ListedPlugin, new: ListedPlugin | None) -> Iterator[str]:
     if new is None:
         yield f"plugin {old} would be gone"
     elif new.state == "loaded":
@@ -114,11 +79,6 @@ def _loss(old: Seen, new: Seen | None) -> Iterator[str]:
         )
     elif new.state == "skipped":
         yield f"plugin {old} would be skipped: {new.first_line}"
-
-
-def _seen(one: dict[str, Any]) -> Seen:
-    texts = {name: one.get(name) or "" for name in ("reason", "traceback", "note")}
-    return Seen(one["name"], one["distribution"], one["version"], one["state"], tuple(one["connectors"]), **texts)
 
 
 def command(*parts: str) -> str:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from packaging.utils import NormalizedName
 
+from connector_core.cli.listing import ListedPlugin
 from connector_core.cli.options import takes_settings
 from connector_core.cli.packages.change import RESTART, Doubts, Keep, Manner, Verbose, changing
-from connector_core.cli.packages.check import Look, Seen, harm, look
+from connector_core.cli.packages.check import Look, harm, look
 from connector_core.cli.packages.installed import CORE, Changes, Installed, Set, installed_now
 from connector_core.cli.packages.installer import Wanted, find_installer
 from connector_core.cli.packages.undo import Undoable
@@ -115,15 +116,17 @@ class _Report:
             print(RESTART)
         return 0
 
-    def _show_plugin(self, plugin: Seen) -> None:
+    def _show_plugin(self, plugin: ListedPlugin) -> None:
         if plugin.state != "loaded":
             print(
                 f"plugin {plugin} {'FAILED to load' if plugin.state == 'failed' else 'is skipped'}: {plugin.first_line}"
             )
             return
-        print(f"plugin {plugin} is loaded{':' if plugin.connectors else ', and brings no connector. ' + plugin.note}")
+        print(
+            f"plugin {plugin} is loaded{':' if plugin.connectors else ', and brings no connector. ' + (plugin.note or '')}"
+        )
         for one in plugin.connectors:
-            print(f"    {one['name']} serves {', '.join(one['task_types'])} ({one['kind']})")
+            print(f"    {one.name} serves {', '.join(one.task_types)} ({one.kind})")
 
     def _warn_without_plugin(self, one: Installed) -> None:
         # Kept: what a plugin can use is often a distribution of its own, such as a driver or the client of a storage.

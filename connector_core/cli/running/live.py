@@ -1,6 +1,5 @@
 """A run on a terminal: the job's log scrolls by, and below it stands how the job is doing."""
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -14,6 +13,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from connector_core.cli.drawing import CONTROLS, harmless
 from connector_core.cli.running.view import elapsed, is_over, phase_name, with_message
 from connector_core.resource import Phase
 
@@ -27,9 +27,6 @@ _STYLES = {
 _OTHER_STYLE = "bold"
 _MESSAGE_LINES = 4
 _LINKS = 4
-_COLOUR = r"(?P<colour>\x1b\[[0-9;:]*m)"
-_OTHERS = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-_CONTROLS = re.compile(f"{_COLOUR}|{_OTHERS}", re.DOTALL)
 
 
 class LiveView:
@@ -129,9 +126,4 @@ def _link(name: str, uri: str) -> Text:
 def coloured(line: str) -> Text:
     """Return a log line with its colours, without anything else that would move the cursor, as a terminal leaves it."""
     last = line.rstrip("\r").rpartition("\r")[2]  # what a progress bar wrote last over itself
-    return Text.from_ansi(_CONTROLS.sub(lambda found: found["colour"] or "", last.expandtabs()))
-
-
-def harmless(text: str) -> str:
-    """Return a text without control characters, which a terminal would obey."""
-    return _CONTROLS.sub("", text.expandtabs())
+    return Text.from_ansi(CONTROLS.sub(lambda found: found["colour"] or "", last.expandtabs()))

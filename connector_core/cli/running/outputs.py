@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 from flyteidl.admin import agent_pb2
 from google.protobuf.json_format import MessageToDict
 
+from connector_core.cli.drawing import print_table
 from connector_core.cli.running.view import phase_name
 from connector_core.errors import LiteralError
 from connector_core.literals import Binary, Directory, ErrorValue, File, Schema, StructuredDataset, to_python
@@ -157,10 +158,10 @@ def print_outputs(resource: agent_pb2.Resource, out: TextIO) -> None:
         return
     tables = {name: preview for name, value in outputs.items() if (preview := _rows_of(value)) is not None}
     values = [(name, _shown(value, tables.get(name))) for name, value in outputs.items()]
-    _draw(("output", "value"), values, out)
+    print_table(out, ("output", "value"), values)
     for name, preview in tables.items():
         print(f"\n{name}{_how_many(preview)}:", file=out)
-        _draw(tuple(preview.columns), [tuple(as_text(cell) for cell in row) for row in preview.rows], out)
+        print_table(out, preview.columns, [[as_text(cell) for cell in row] for row in preview.rows])
 
 
 def print_json(resource: agent_pb2.Resource, out: TextIO, **more: Any) -> None:
@@ -211,34 +212,3 @@ def _json(value: Any) -> Any:
 
 def _how_many(preview: Preview) -> str:
     return f", the first {ROWS} rows" if preview.has_more else ""
-
-
-def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    draw = _draw_for_terminal if out.isatty() else _draw_plainly
-    draw(headings, rows, out)
-
-
-def _draw_for_terminal(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from connector_core.cli.running.live import harmless
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in headings:
-        table.add_column(Text(harmless(heading)))
-    for row in rows:
-        table.add_row(*(Text(harmless(cell).rstrip("\n"), overflow="fold") for cell in row))
-    Console(file=out, highlight=False).print(table)
-
-
-def _draw_plainly(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """Print aligned columns; what has several lines goes on below itself."""
-    cells = [[cell.rstrip("\n").split("\n") for cell in row] for row in (headings, *rows)]
-    widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(headings))]
-    for row in cells:
-        for number in range(max(map(len, row))):
-            parts = [lines[number] if number < len(lines) else "" for lines in row]
-            print("  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip(), file=out)
