@@ -30,7 +30,10 @@ def make_app(face: HttpFace) -> Starlette:
     if console is not None:
         routes += console.routes
     routes += [_Under(f"/{prefix}", gateway) for prefix in sorted({route.template.prefix for route in derived})]
-    return Starlette(routes=routes)
+    app = Starlette(routes=routes)
+    # Redirects from `/metrics/` to `/metrics` would go to whatever host the request names.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Under(Mount):

@@ -88,6 +88,11 @@ class Settings(Table, frozen=True):
     ] = 1800
     start_timeout: Annotated[Seconds, "Seconds that a connector's `start()` may take.", Flag()] = 30
     max_request_bytes: Annotated[Count, "The largest request that is accepted, in bytes.", Flag()] = 64 * 1024 * 1024
+    max_json_bytes: Annotated[
+        Count,
+        "The largest JSON body that is accepted over HTTP, in bytes; it takes much more memory and time than a request of "
+        "that size over gRPC.",
+    ] = 4 * 1024 * 1024
     loop: Annotated[
         Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed.", Flag()
     ] = "auto"

@@ -183,6 +183,14 @@ async def test_a_collector_that_hangs_costs_the_metrics_of_plugins_alone(
     assert "within 0.1 s" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/metrics/", "/healthz/", "/console/events/"])
+async def test_nobody_is_sent_to_a_host_that_a_request_names(path: str) -> None:
+    async with running_server(Jobs()) as server:
+        answer = get(server, path, Host="evil.example")
+    assert answer.status == 404
+    assert "location" not in answer.headers
+
+
 # Health
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import openapi_spec_validator
 import pytest
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
+from flyteidl.service import agent_pb2 as agent_pb2_service
 from grpc import StatusCode
 
-from connector_core import Connection, LogPage
+from connector_core import Connection, LogPage, Phase, Resource
 from connector_core.errors import PermanentError, RateLimitedError
+from connector_core.http.gateway import derive_routes, gateway, transcoding
+from connector_core.http.gateway.statuses import Refused
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.json_gateway import BEARER, JSON, TOKEN, Answer, ask
@@ -395,9 +398,13 @@ async def test_a_url_that_makes_no_request_is_refused_with_what_is_wrong(
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "0 JSON values"),
-        (b"  \n", "0 JSON values"),
-        (b"{} {}", "2 JSON values"),
+        (b"", "no JSON value"),
+        (b"  \n", "no JSON value"),
+        (b"{} {}", "goes on after its first JSON value"),
+        (b"{} nonsense", "goes on after its first JSON value"),
+        (b" " * 100_000 + b"{}" * 100_000, "goes on after its first JSON value"),
+        (b'{"a":' + b"[" * 100_000, "not JSON"),
+        (b'{"template": {}, "template": {}}'.ljust(100_000), "stands twice"),
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
         (b"[" * 100_000, "not JSON"),
@@ -442,13 +449,81 @@ async def test_an_answer_that_json_cannot_write_is_an_error_of_its_own(with_task
 # Sizes
 
 
-async def test_a_body_beyond_the_limit_is_refused_unread(with_tasks: dict[str, Any]) -> None:
-    async with running_server(Jobs(), settings={**with_tasks, "max_request_bytes": 1000}) as server:
+@pytest.mark.parametrize("setting", ["max_json_bytes", "max_request_bytes"])
+async def test_a_body_beyond_the_limit_is_refused_unread(with_tasks: dict[str, Any], setting: str) -> None:
+    async with running_server(Jobs(), settings={**with_tasks, setting: 1000}) as server:
         answer = await send(server, "POST", "agent/task", b" " * 1001)
         just = await send(server, "POST", "agent/task", b'{"template": {"type": "job"}}'.ljust(1000))
     assert status(answer)[:2] == (413, StatusCode.RESOURCE_EXHAUSTED)
-    assert "1,000 bytes (setting: max_request_bytes)" in answer.json["message"]
+    assert f"1,000 bytes (setting: {setting})" in answer.json["message"]
     assert just.status == 200
+
+
+async def test_json_has_a_limit_of_its_own_below_that_of_requests(with_tasks: dict[str, Any]) -> None:
+    async with running_server(Jobs(), settings=with_tasks) as server:
+        answer = await send(server, "POST", "agent/task", b" " * (4 * 1024 * 1024 + 1))
+    assert answer.status == 413
+    assert "max_json_bytes" in answer.json["message"]
+
+
+async def test_a_large_body_is_read_and_a_large_answer_written_where_nobody_waits_for_it(
+    with_tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop that serves HTTP answers probes meanwhile; a gate stands for the time that it takes."""
+    gate, reading = Gate(), transcoding.unary_request
+
+    def slow(*arguments: Any) -> bytes:
+        gate.block()
+        return reading(*arguments)
+
+    async def get(resource_meta: JobMeta) -> Resource:
+        return Resource(Phase.SUCCEEDED, outputs={"text": "m" * 100_000})
+
+    monkeypatch.setattr(gateway, "unary_request", slow)
+    body = json.dumps({"template": {"type": "job"}, "outputPrefix": "x" * 100_000}).encode()
+    async with running_server(Jobs(get=get), settings=with_tasks) as server:
+        creating = asyncio.create_task(send(server, "POST", "agent/task", body))
+        await gate.reached()
+        assert (await asyncio.to_thread(ask, server.server.http_port, "GET", "/healthz")).status == 200
+        gate.open()
+        assert (await creating).status == 200
+        answer = await send(server, "GET", f"agent/task/job/0/{JOB}")
+    assert answer.json["resource"]["outputs"]["literals"]["text"]["scalar"]["primitive"]["stringValue"] == "m" * 100_000
+
+
+def test_a_body_that_takes_long_to_read_leaves_turns_to_other_threads() -> None:
+    """The decoder in C would keep the interpreter to its end: this thread counts the turns that it gets meanwhile."""
+    body = b"[" + b"1," * 1_000_000 + b"1]"
+    (create,) = (
+        route
+        for route in derive_routes([agent_pb2_service.DESCRIPTOR.services_by_name["AsyncAgentService"]])
+        if route.method.name == "CreateTask"
+    )
+    begun, done, turns = threading.Event(), threading.Event(), 0
+
+    def read() -> None:
+        begun.set()
+        with pytest.raises(Refused, match="a list where an object should be"):
+            transcoding.unary_request(create, {}, b"", body)
+        done.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    begun.wait(PATIENCE)
+    while not done.wait(0.0001):
+        turns += 1
+    thread.join()
+    assert turns > 10
+
+
+async def test_what_follows_the_second_message_of_a_stream_is_not_read(with_tasks: dict[str, Any]) -> None:
+    """As over gRPC, where nothing is waited for after the inputs."""
+    header = b'{"header": {"template": {"type": "answer"}}}'
+    body = header + b'{"inputs": {}}' + b"{} " * 1000 + b"nonsense"
+    async with running_server(Answers(), settings=with_tasks) as server:
+        answer = await send(server, "POST", "agent/task/stream", body)
+    assert answer.status == 200
+    assert len(answer.lines) == 1
 
 
 async def test_a_body_that_does_not_say_its_size_is_refused_when_it_has_passed_the_limit(

@@ -100,7 +100,8 @@ def test_a_list_is_one_parameter_for_each_value() -> None:
 def test_an_empty_stream_is_one_without_requests() -> None:
     stream = route("CreateTask", body="*")
     assert stream_request(stream, b" \n ") == []
-    assert stream_request(stream, b"{}{}\n{}") == [b"", b"", b""]
+    assert stream_request(stream, b"{}\n{}") == [b"", b""]
+    assert stream_request(stream, b"{}\n{}\n{} nonsense") == [b"", b""]
 
 
 def test_a_long_mistake_is_not_repeated_in_full() -> None:

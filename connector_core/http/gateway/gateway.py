@@ -2,9 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc import StatusCode
 from starlette.datastructures import Headers
@@ -13,9 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 from connector_core.http.gateway.guard import Guard, check_content_type
 from connector_core.http.gateway.refusals import Refused, encoded, http_status, malformed, status_json
 from connector_core.http.gateway.routes import Route, find
-from connector_core.http.gateway.transcoding import answer_json, stream_request, unary_request
+from connector_core.http.gateway.transcoding import SMALL_BYTES, answer_json, stream_request, unary_request
 from connector_core.http.servicer_calls import CallFailed, ServedCalls
 from connector_core.settings import Settings
+
+T = TypeVar("T")
 
 TIMEOUT_HEADER = "grpc-timeout"
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -43,7 +46,10 @@ class Gateway:
         self._calls = calls
         self._guard = guard
         self._with_tasks = settings.gateway == "tasks"
-        self._max_body_bytes = settings.max_request_bytes
+        self._limit = min(
+            (settings.max_json_bytes, "max_json_bytes"), (settings.max_request_bytes, "max_request_bytes")
+        )
+        self._large = ThreadPoolExecutor(1, "large JSON")
 
     @property
     def served(self) -> list[Route]:
@@ -72,14 +78,23 @@ class Gateway:
         body = b""
         if route.body:
             check_content_type(headers, is_stream=route.method.client_streaming)
-            body = await _read_body(headers, receive, self._max_body_bytes)
+            body = await _read_body(headers, receive, *self._limit)
         if route.method.client_streaming:
-            return route, stream_request(route, body)
-        return route, unary_request(route, bound, scope["query_string"], body)
+            return route, await self._aside(len(body), stream_request, route, body)
+        return route, await self._aside(len(body), unary_request, route, bound, scope["query_string"], body)
+
+    async def _aside(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what a function returns; on a large message it works in a thread, one at a time, as that takes seconds."""
+        if size <= SMALL_BYTES:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._large, work, *arguments)
+
+    async def _json(self, route: Route, raw: bytes) -> bytes:
+        return await self._aside(len(raw), _encoded_answer, route, raw)
 
     async def _answer(self, route: Route, request: bytes, headers: Headers, send: Send) -> None:
         raw = await self._calls.unary(route.method, request, _timeout(headers), headers)
-        await _send(send, 200, encoded(answer_json(route.method.output_type, raw)))
+        await _send(send, 200, await self._json(route, raw))
 
     async def _answer_stream(self, route: Route, request: bytes | list[bytes], headers: Headers, send: Send) -> None:
         """Send a line for each message: `{"result": MESSAGE}`, and where it ends otherwise than OK, `{"error": STATUS}`.
@@ -87,17 +102,22 @@ class Gateway:
         The first one decides on the HTTP status.
         """
         async with aclosing(self._calls.stream(route.method, request, _timeout(headers), headers)) as answers:
-            line = await _next_line(route, answers)
+            line = await self._next_line(route, answers)
             await send(_start(200, _JSON_LINES))
             while line:
                 await send({"type": "http.response.body", "body": line, "more_body": True})
                 try:
-                    line = await _next_line(route, answers)
+                    line = await self._next_line(route, answers)
                 except CallFailed as failure:
                     error = encoded({"error": status_json(failure)}) + b"\n"
                     await send({"type": "http.response.body", "body": error, "more_body": True})
                     break
             await send({"type": "http.response.body", "body": b""})
+
+    async def _next_line(self, route: Route, answers: AsyncIterator[bytes]) -> bytes:
+        """Return the next line, nothing at the end."""
+        raw = await anext(answers, None)
+        return b"" if raw is None else b'{"result":' + await self._json(route, raw) + b"}\n"
 
 
 class _GoneError(Exception):
@@ -122,9 +142,9 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def _read_body(headers: Headers, receive: Receive, limit: int, setting: str) -> bytes:
     refusal = Refused(
-        413, StatusCode.RESOURCE_EXHAUSTED, f"the body is larger than {limit:,} bytes (setting: max_request_bytes)"
+        413, StatusCode.RESOURCE_EXHAUSTED, f"the body is larger than {limit:,} bytes (setting: {setting})"
     )
     if int(headers.get("content-length", "0")) > limit:
         raise refusal
@@ -151,10 +171,8 @@ def _timeout(headers: Headers) -> float | None:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-async def _next_line(route: Route, answers: AsyncIterator[bytes]) -> bytes:
-    """Return the next line, nothing at the end."""
-    raw = await anext(answers, None)
-    return b"" if raw is None else encoded({"result": answer_json(route.method.output_type, raw)}) + b"\n"
+def _encoded_answer(route: Route, raw: bytes) -> bytes:
+    return encoded(answer_json(route.method.output_type, raw))
 
 
 def _start(status: int, content_type: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Message:

@@ -7,6 +7,7 @@ name of a failure.
 import base64
 import binascii
 import json
+import json.scanner
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,12 @@ from connector_core.http.servicer_calls import CallFailed
 IN_URLS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})
 """Messages that the JSON mapping writes as a string, so that a URL can hold them."""
 
+SMALL_BYTES = 16 * 1024
+"""Up to so many bytes a message is read or written at once; larger ones have a thread, which lets the loops go on."""
+
+_MESSAGES_OF_A_STREAM = 2
+"""A header, then inputs: over gRPC nothing is waited for after these either."""
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BASE64 = re.compile(r"[A-Za-z0-9_+/-]*={0,2}")
 _SHOWN = 300
@@ -40,8 +47,10 @@ def unary_request(route: Route, bound: Mapping[str, str], query: bytes, body: by
     """
     values: dict[str, Any] = {}
     if route.body:
-        (value,) = _values(body, exactly_one=True)
-        values = _object(value) if route.body == "*" else {route.body: value}
+        found, goes_on = _values(body, 1)
+        if not found or goes_on:
+            raise malformed(f"the body {'goes on after its first' if found else 'has no'} JSON value; send one object")
+        values = _object(found[0]) if route.body == "*" else {route.body: found[0]}
     descriptor = route.method.input_type
     taken = {fields_of(descriptor, path) for path in bound}
     for path, text in bound.items():
@@ -57,12 +66,13 @@ def unary_request(route: Route, bound: Mapping[str, str], query: bytes, body: by
 
 
 def stream_request(route: Route, body: bytes) -> list[bytes]:
-    """Return the requests that a body of JSON objects, one after the other, makes.
+    """Return the requests that a body of JSON objects, one after the other, makes; what follows the second is not read.
 
     Raises:
         Refused: one of them is none.
     """
-    return [_message(route.method.input_type, _object(value)) for value in _values(body)]
+    found, _goes_on = _values(body, _MESSAGES_OF_A_STREAM)
+    return [_message(route.method.input_type, _object(value)) for value in found]
 
 
 def answer_json(method_output: Descriptor, raw: bytes) -> dict[str, Any]:
@@ -148,22 +158,23 @@ def _bytes(field: FieldDescriptor, text: str) -> bytes:
         raise malformed(f"{field.name} is {_shown(text)}, which is not base64url") from None
 
 
-def _values(body: bytes, *, exactly_one: bool = False) -> list[Any]:
-    """Return the JSON values that stand in a body one after the other."""
+def _values(body: bytes, most: int) -> tuple[list[Any], bool]:
+    """Return the first JSON values that stand in a body one after the other, and whether it goes on after them."""
     decoder = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    if len(body) > SMALL_BYTES:
+        # The one in C reads 4 MiB in up to a second, during which no other thread runs; this one takes longer, and lets them.
+        decoder.scan_once = json.scanner.py_make_scanner(decoder)  # type: ignore[attr-defined] # not in the stubs
     found: list[Any] = []
     try:
         text = body.decode()
         position = _skip_space(text, 0)
-        while position < len(text):
+        while position < len(text) and len(found) < most:
             value, position = decoder.raw_decode(text, position)
             found.append(value)
             position = _skip_space(text, position)
     except (ValueError, RecursionError) as error:
         raise malformed(f"the body is not JSON: {error}") from None
-    if exactly_one and len(found) != 1:
-        raise malformed(f"the body has {len(found)} JSON values; send one object")
-    return found
+    return found, position < len(text)
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -186,7 +197,8 @@ def _no_constant(name: str) -> None:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise malformed(f"the body has {_shown(json.dumps(value))} where an object should be")
+        shown = "a list" if isinstance(value, list) else _shown(json.dumps(value))
+        raise malformed(f"the body has {shown} where an object should be")
     return value
 
 
