@@ -17,6 +17,8 @@ from connector_core.observing.call_records import current_subject
 
 _log = logging.getLogger("connector_core")
 
+_GRPC_LOGGER = "grpc._cython.cygrpc"
+_BAD_METADATA = "Invalid encoding on"
 _SECONDS_TO_FLUSH = 2.0
 _STDOUT, _STDERR = 1, 2
 
@@ -55,7 +57,7 @@ class HostLog:
         self._placeholder = _Placeholder(self._hold_soon)
         root.addHandler(self._placeholder)
         self._undo += [lambda: root.removeHandler(self._placeholder), lambda: _set_levels(before)]
-        self._undo += [_only_through(self.write), _never_disabled(), _log_what_is_printed()]
+        self._undo += [_only_through(self.write), _never_disabled(), _log_what_is_printed(), _hush_bad_metadata()]
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._writer.after_fork)
         self.hold_to_levels()
@@ -179,6 +181,25 @@ def _only_through(write: Callable[[logging.LogRecord], None]) -> Callable[[], No
             logging.Logger.callHandlers = original  # type: ignore[method-assign]
 
     return undo
+
+
+def _hush_bad_metadata() -> Callable[[], None]:
+    """Have gRPC tell of metadata that is not UTF-8 at debug, without its value and a traceback; return the undo.
+
+    The call goes on with the bytes as they are, and any client can send such a value with each call.
+    """
+    logger = logging.getLogger(_GRPC_LOGGER)
+
+    def hush(record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith(_BAD_METADATA):
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        record.msg, record.args = "metadata of a call is not UTF-8; it is taken as bytes", ()
+        record.exc_info = record.exc_text = None
+        return logger.isEnabledFor(logging.DEBUG)
+
+    logger.addFilter(hush)
+    return lambda: logger.removeFilter(hush)
 
 
 def _prints(handler: logging.Handler) -> bool:

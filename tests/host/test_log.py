@@ -22,6 +22,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub
 
 from connector_core.literals import to_literal_map
+from tests.support.bytes_server import Frames
 from tests.support.hosts import HostProcess, host_process
 from tests.support.terminals import Terminal, terminal
 
@@ -253,6 +254,24 @@ class TestCalls:
         (line,) = lines.of(status="INVALID_ARGUMENT")
         assert "as a FAILED job" in line["event"]
         assert "exception" not in line
+
+
+LIST_AGENTS = b"/flyteidl.service.AgentMetadataService/ListAgents"
+
+
+@pytest.mark.parametrize("transport", ["core", "aio"])
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_metadata_that_is_not_utf8_costs_a_debug_line(folder: Path, transport: str, level: str) -> None:
+    chosen: Any = {"CONNECTOR_HOST__TRANSPORT": transport}
+    with host_process(*ONLY_TALKATIVE, "--log-level", f"grpc={level}", cwd=folder, **chosen) as host:
+        async with Frames(int(host.address.rpartition(":")[2])) as client:
+            stream = client.call(LIST_AGENTS, b"", metadata={b"x-trace": b"s3cret\xff\xfe"})
+            assert b"grpc-status\x010" in await client.status(stream)
+        assert host.stop() == 0
+    found = [line for line in host.output.splitlines() if "not UTF-8" in line]
+    assert len(found) == (level == "debug")
+    assert "Traceback" not in host.output
+    assert "s3cret" not in host.output
 
 
 class TestWhatPluginsLog:

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -231,12 +231,19 @@ class Frames:
         """End the connection as a machine does that loses power."""
         self._writer.transport.abort()
 
-    def call(self, name: str | bytes, *messages: bytes, ends: bool = True, resets: bool = False) -> int:
+    def call(
+        self,
+        name: str | bytes,
+        *messages: bytes,
+        ends: bool = True,
+        resets: bool = False,
+        metadata: Mapping[bytes, bytes] | None = None,
+    ) -> int:
         """Begin a call, in one write with all that is sent in it, and return its stream."""
         stream, self._streams = self._streams, self._streams + 2
         path = name if isinstance(name, bytes) else f"/{SERVICE}/{name}".encode()
         is_last = _END_STREAM if ends and not messages else 0
-        written = _frame(_HEADERS, _END_HEADERS | is_last, stream, _header_block(path))
+        written = _frame(_HEADERS, _END_HEADERS | is_last, stream, _header_block(path, metadata or {}))
         written += _data(stream, messages, ends)
         if resets:
             written += _frame(_RESET, 0, stream, struct.pack(">I", _CANCEL))
@@ -328,7 +335,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return _HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload
 
 
-def _header_block(path: bytes) -> bytes:
+def _header_block(path: bytes, metadata: Mapping[bytes, bytes]) -> bytes:
     headers = {
         b":method": b"POST",
         b":scheme": b"http",
@@ -336,6 +343,7 @@ def _header_block(path: bytes) -> bytes:
         b":authority": b"test",
         b"te": b"trailers",
         b"content-type": b"application/grpc",
+        **metadata,
     }
     # each a literal with a literal name, so that no table is needed
     return b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in headers.items())
