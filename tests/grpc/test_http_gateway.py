@@ -19,7 +19,7 @@ from grpc import StatusCode
 from connector_core import Connection, LogPage, Phase, Resource
 from connector_core.errors import PermanentError, RateLimitedError
 from connector_core.http.gateway import derive_routes, gateway, transcoding
-from connector_core.http.gateway.statuses import Refused
+from connector_core.http.gateway.refusals import Refused
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.json_gateway import BEARER, JSON, TOKEN, Answer, ask
