@@ -4,7 +4,7 @@ A plugin is an installed distribution with an entry point in the group `connecto
 a module or object that carries functions marked with `@hookimpl`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -48,8 +48,12 @@ class Adopted(msgspec.Struct):
 
 
 @hookspec
-def register_connectors(config: Mapping[str, Any]) -> Iterable[ConnectorBase]:  # type: ignore[empty-body]
-    """Return the plugin's connectors; `config` is its own section `[plugins.NAME]` of the settings."""
+def register_connectors(config: Mapping[str, Any], places: Sequence[str]) -> Iterable[ConnectorBase]:  # type: ignore[empty-body]
+    """Return the plugin's connectors.
+
+    `config` is its own section `[plugins.NAME]` of the settings. `places` are the URIs of files and folders that tasks may use
+    whatever the section says: of `connector-host run`, what the user names in `--file` and as output prefix; else none.
+    """
 
 
 @hookspec

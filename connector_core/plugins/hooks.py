@@ -51,7 +51,9 @@ class Loaded(msgspec.Struct, frozen=True):
     bridge: Bridge | None
 
 
-def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Bridge]) -> Loaded:
+def load(
+    source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Bridge], places: Sequence[str] = ()
+) -> Loaded:
     """Import a plugin, call its hooks and inspect its connectors.
 
     Raises:
@@ -74,7 +76,8 @@ def load(source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Brid
         if knowing is None:
             raise PluginLoadError(_without_hooks(source, bridges))
         identity = replace(identity, bridge=knowing)
-    brought = [one for answer in manager.hook.register_connectors(config=config) for one in _connectors(answer, source)]
+    answers = manager.hook.register_connectors(config=config, places=tuple(places))
+    brought = [one for answer in answers for one in _connectors(answer, source)]
     connectors = tuple(inspect_connector(connector, identity) for connector in (*brought, *adopted.connectors))
     within = ConnectorRegistry()  # finds what clashes within the plugin itself
     for connector in connectors:

@@ -27,12 +27,16 @@ from connector_core.settings import Settings, section
 
 
 class PluginSelection(msgspec.Struct, frozen=True):
-    """Which plugins to load, and with which sections of the settings; `names` are those of all that were found."""
+    """Which plugins to load, and with which sections of the settings.
+
+    `names` are those of all that were found; `places` are what tasks may use whatever the sections say.
+    """
 
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
     configs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     names: Collection[str] = ()
+    places: Sequence[str] = ()
 
     def reason_to_skip(self, plugin: PluginIdentity) -> str | None:
         """Say why the settings keep a plugin out, if they do; who lets in a bridge lets in what it brings, and the reverse."""
@@ -74,7 +78,8 @@ class _Loading:
         began = time.perf_counter()
         whose = CODE.set(Subject(source.identity.name))  # lines of the log say so
         try:
-            loaded = load(source, self._config_of(source.identity.name), self._bridges)
+            config = self._config_of(source.identity.name)
+            loaded = load(source, config, self._bridges, self._selection.places)
             refuse_shared_names(loaded.bridged)
         except KeyboardInterrupt:
             raise
@@ -117,20 +122,20 @@ def _text(error: BaseException) -> str:
         return "(its text cannot be read)"
 
 
-def load_from_settings(settings: Settings) -> PluginLoadResult:
-    """Load the installed plugins and the modules that the settings name.
+def load_from_settings(settings: Settings, places: Sequence[str] = ()) -> PluginLoadResult:
+    """Load the installed plugins and the modules that the settings name; `places` are for their hooks.
 
     Raises:
         ConflictError: two distributions have an entry point of one name.
     """
     found = discover(settings)
     refuse_shared_names(found.sources)
-    return load_discovered(found, settings)
+    return load_discovered(found, settings, places)
 
 
-def load_discovered(found: Discovered, settings: Settings) -> PluginLoadResult:
+def load_discovered(found: Discovered, settings: Settings, places: Sequence[str] = ()) -> PluginLoadResult:
     """Load what the settings let in, each plugin with its own section of them."""
     names = [source.identity.name for source in found.sources]
-    selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins, names)
+    selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins, names, places)
     result = load_plugins(found.sources, selection)
     return replace(result, warnings=tuple(unknown_names(settings, result)), broken=found.broken)

@@ -171,7 +171,7 @@ def test_a_connector_that_does_not_say_its_resource_meta_is_refused(site: SitePa
     ("arguments", "reason"),
     [
         ("confg", "has an argument 'confg' that the hook does not offer; did you mean 'config'?"),
-        ("config, zebra", "has an argument 'zebra' that the hook does not offer; it offers 'config'"),
+        ("config, zebra", "has an argument 'zebra' that the hook does not offer; it offers 'config', 'places'"),
     ],
 )
 def test_a_hook_with_an_argument_that_there_is_not_is_refused(site: SitePackages, arguments: str, reason: str) -> None:
@@ -213,6 +213,16 @@ def test_a_plugin_gets_its_own_section_of_the_settings(site: SitePackages) -> No
     selection = PluginSelection(configs={"chosen": {"task_type": "configured"}})
     (plugin,) = load_plugins(site.sources(), selection).loaded
     assert str(plugin.descriptions[0].categories[0]) == "configured"
+
+
+def test_a_plugin_that_asks_for_the_places_of_a_local_run_gets_them(site: SitePackages) -> None:
+    code = GOOD + "\n    @hookimpl\n    def register_connectors(places): return [Job(p) for p in places]\n"
+    site.add("placed", code)
+    selection = PluginSelection(places=["file:///a", "s3://b"])
+    (plugin,) = load_plugins(site.sources(), selection).loaded
+    assert [str(one.categories[0]) for one in plugin.descriptions] == ["file:///a", "s3://b"]
+    (plugin,) = load_plugins(site.sources()).loaded
+    assert plugin.descriptions == ()
 
 
 def test_a_section_that_a_variable_names_reaches_a_plugin_with_capitals_and_dashes(site: SitePackages) -> None:

@@ -1,7 +1,7 @@
 """Who serves what is run: a host that runs elsewhere, or one in this process for the installed plugins."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,14 @@ class Host:
     Attributes:
         endpoint: where it is; empty for one in this process.
         settings: those of one in this process.
+        places: what tasks may use in one in this process, whatever its settings say.
         plugins: what one in this process has loaded.
         hangs: whether this process cannot end in good order: plugin code still runs in threads, or closing was cut short.
     """
 
     endpoint: str = ""
     settings: Settings | None = None
+    places: Sequence[str] = ()
     plugins: "PluginLoadResult | None" = None
     hangs: bool = False
     _server: "ConnectorServer | None" = None  # kept, as gRPC crashes when a server is freed that was not closed
@@ -45,7 +47,7 @@ class Host:
         if self.settings is not None:
             from connector_core.plugins import load_from_settings
 
-            self.plugins = load_from_settings(self.settings)
+            self.plugins = load_from_settings(self.settings, self.places)
 
     @contextlib.asynccontextmanager
     async def open(self, category: TaskCategory) -> AsyncIterator[Client]:

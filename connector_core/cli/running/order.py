@@ -68,6 +68,10 @@ class Order:
         request.task_execution_metadata.task_execution_id.CopyFrom(_execution_id(template))
         return request
 
+    def places(self) -> list[str]:
+        """Return the URIs of the files and folders that are named with `--file`."""
+        return [as_file(place).uri for place in read_pairs("file", self.file).values()]
+
     def _template(self) -> TaskTemplate:
         if self.template is not None:
             return self._read_template(self.template)

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
 
@@ -130,7 +130,15 @@ class Session:
 Work = Callable[[Session], Awaitable[int]]
 
 
-def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: str = "", live_hint: str = "") -> int:
+def carry_out(
+    work: Work,
+    manner: Manner,
+    category: TaskCategory,
+    *,
+    endpoint: str = "",
+    live_hint: str = "",
+    places: Sequence[str] = (),
+) -> int:
     """Do a command's work on a host and return the exit code.
 
     Args:
@@ -139,13 +147,14 @@ def carry_out(work: Work, manner: Manner, category: TaskCategory, *, endpoint: s
         category: the task type that it is about.
         endpoint: the host, where `manner` says nothing of it; empty for one in this process.
         live_hint: what Ctrl-C does, for commands that are looked on at; others show plain lines.
+        places: the URIs that the task may use on a host in this process.
 
     Raises:
         SetupError: the host cannot be put together.
     """
     gc.enable()
     endpoint = manner.endpoint or endpoint
-    host = Host(check_endpoint(endpoint)) if endpoint else Host(settings=manner.settings())
+    host = Host(check_endpoint(endpoint)) if endpoint else Host(settings=manner.settings(), places=places)
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")  # outputs and logs have characters that not every locale has

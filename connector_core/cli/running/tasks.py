@@ -35,14 +35,14 @@ def run_task(order: Order, manner: Manner, *, output_prefix: str | None, detach:
     category = category_of(request.template)
 
     async def run(session: Session) -> int:
-        is_sync = await session.interrupts.before_first(session.client.is_sync(category))
-        with _output_folder(output_prefix, is_here=not session.endpoint, keep=detach) as request.output_prefix:
-            if is_sync:
-                return await _answer_at_once(session, request, detach=detach)
-            job = await _create(session, request)
-            return await (_detach(session, job) if detach else _attend(session, job))
+        if await session.interrupts.before_first(session.client.is_sync(category)):
+            return await _answer_at_once(session, request, detach=detach)
+        job = await _create(session, request)
+        return await (_detach(session, job) if detach else _attend(session, job))
 
-    return carry_out(run, manner, category, live_hint="" if detach else "Ctrl-C stops it")
+    with _output_folder(output_prefix, is_here=not manner.endpoint, keep=detach) as request.output_prefix:
+        places = [request.output_prefix, *order.places()]
+        return carry_out(run, manner, category, live_hint="" if detach else "Ctrl-C stops it", places=places)
 
 
 def show_job(handle: str, manner: Manner, *, wait: bool) -> int:

@@ -42,7 +42,7 @@ def test_duckdb_is_never_imported_in_the_host_and_fsspec_not_before_the_connecto
 import asyncio, sys
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from {PLUGIN} import register_connectors
-(connector,) = register_connectors(config={{}})
+(connector,) = register_connectors(config={{}}, places=())
 assert not {{"duckdb", "_duckdb", "fsspec"}} & set(sys.modules)
 async def use():
     await connector.start()

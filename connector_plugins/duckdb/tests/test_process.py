@@ -185,7 +185,7 @@ from connector_plugin_duckdb.pool import Pool
 from connector_plugin_duckdb.process import Limits
 from connector_plugin_duckdb.stop import Stop
 from connector_plugin_duckdb.wire import Box, Query
-box = Box(["/nowhere"], {str(tmp_path / "temp")!r}, "/nowhere/home", 2 * 10**8, 10**9, 2)
+box = Box(["/nowhere"], [], {str(tmp_path / "temp")!r}, "/nowhere/home", 2 * 10**8, 10**9, 2)
 with Pool(Limits(2 * 10**8, 2), 1).lend(Stop()) as process:
     if os.fork() == 0:
         print(os.getpid(), process.pid, flush=True)
@@ -282,5 +282,5 @@ class TestPool:
 
 
 def query(sql: str, folder: Path) -> Query:
-    box = Box(["/nowhere"], str(folder / "temp"), "/nowhere/home", 2 * 10**8, 10**9, 2)
+    box = Box(["/nowhere"], [], str(folder / "temp"), "/nowhere/home", 2 * 10**8, 10**9, 2)
     return Query(box, None, [], [], sql, {}, 10, 10**6)

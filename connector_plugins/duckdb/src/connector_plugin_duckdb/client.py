@@ -82,6 +82,7 @@ def _limit(connection: duckdb.DuckDBPyConnection, box: Box) -> None:
         "max_temp_directory_size": text(f"{box.disk}B"),
         "home_directory": text(box.home),
         "allowed_directories": _list(box.directories),
+        "allowed_paths": _list(box.files),
         "TimeZone": "'UTC'",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",

@@ -1,9 +1,10 @@
 """The operator's section `[plugins.duckdb]`: what callers may reach, and how much one query may take."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -55,7 +56,7 @@ class DuckDBConfig(Table, frozen=True):
     """The settings; see the README for what they mean to an operator."""
 
     allowed_directories: tuple[Folder, ...] = ()
-    """Local folders that callers' SQL may read and write, and where local inputs, outputs and database files may be."""
+    """Local folders, or single files, that callers' SQL may read and write: local inputs, outputs and database files too."""
 
     allowed_uris: tuple[RemotePrefix, ...] = ()
     """Object stores, buckets or folders that inputs may come from and outputs may go to."""
@@ -84,6 +85,16 @@ class DuckDBConfig(Table, frozen=True):
 
     storage_options: Options = msgspec.field(default_factory=dict)
     """What fsspec is given for each object store; a value `{secret = "KEY", group = "GROUP"}` is looked up as a secret."""
+
+    def opened(self, places: Sequence[str]) -> "DuckDBConfig":
+        """Return these settings with further URIs, local or remote, that queries may use."""
+        remote = [one for one in places if one.startswith(("s3://", "gs://"))]
+        local = [Path(unquote(one.removeprefix("file://"))) for one in places if one.startswith("file:///")]
+        return msgspec.structs.replace(
+            self,
+            allowed_directories=(*self.allowed_directories, *local),
+            allowed_uris=(*self.allowed_uris, *remote),
+        )
 
     def __repr__(self) -> str:
         """Leave out the storage options, which may hold credentials."""

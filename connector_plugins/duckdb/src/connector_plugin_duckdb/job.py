@@ -88,9 +88,14 @@ class Job:
 
     def _box(self) -> Box:
         folder = self.staging.folder
-        allowed = [str(one.resolve()) for one in self.config.allowed_directories]
+        allowed = [one.resolve() for one in self.config.allowed_directories]
         return Box(
-            directories=[str(folder / "inputs"), str(folder / "outputs"), *allowed],
+            directories=[
+                str(folder / "inputs"),
+                str(folder / "outputs"),
+                *(str(x) for x in allowed if not x.is_file()),
+            ],
+            files=[str(one) for one in allowed if one.is_file()],
             temp=str(folder / "temp"),
             home=str(folder / "home"),
             memory=int(self.config.memory_limit),

@@ -9,6 +9,6 @@ from connector_plugin_duckdb.connector import DuckDBConnector
 
 
 @hookimpl
-def register_connectors(config: Mapping[str, Any]) -> Sequence[DuckDBConnector]:
-    """Bring the DuckDB connector, set up by `[plugins.duckdb]`."""
-    return [DuckDBConnector(load_config(config))]
+def register_connectors(config: Mapping[str, Any], places: Sequence[str]) -> Sequence[DuckDBConnector]:
+    """Bring the DuckDB connector, set up by `[plugins.duckdb]`, with what a local run names in addition."""
+    return [DuckDBConnector(load_config(config).opened(places))]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 from fsspec.registry import known_implementations  # type: ignore[import-untyped]
@@ -52,7 +53,8 @@ class Storage:
         real = Path(path).resolve()
         if not any(real.is_relative_to(folder.resolve()) for folder in self._config.allowed_directories):
             raise PermissionDeniedError(
-                f"the local path {str(path)!r} is in none of the allowed_directories of {SECTION}"
+                f"the local path {str(path)!r} is in none of the allowed_directories of {SECTION}: give one that is, or have "
+                "the operator of the host add its folder there"
             )
         return real
 
@@ -100,8 +102,10 @@ class Storage:
         scheme, separator, rest = uri.partition("://")
         if not separator:
             return self.local(uri)
-        if scheme == "file":  # as fsspec has it: without percent encoding, which flytekit does not write either
-            return self.local(f"/{rest.lstrip('/')}")
+        if scheme == "file":
+            path = f"/{rest.lstrip('/')}"
+            # `connector-host run` and browsers encode what flytekit leaves as it is.
+            return self.local(path if "%" not in path or os.path.lexists(path) else unquote(path))
         if scheme not in _EXTRAS or "::" in uri or ".." in rest.split("/"):
             raise PermissionDeniedError(
                 f"{uri!r} is no place that is read or written here: s3://, gs:// and local paths are"

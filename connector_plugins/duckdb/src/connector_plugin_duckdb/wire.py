@@ -40,6 +40,7 @@ class Box(msgspec.Struct, frozen=True):
 
     Attributes:
         directories: folders that it may read and write.
+        files: single files that it may read and write.
         temp: the private folder that DuckDB spills to.
         home: a folder that does not exist, for what DuckDB would otherwise look for in the user's home.
         memory: bytes.
@@ -48,6 +49,7 @@ class Box(msgspec.Struct, frozen=True):
     """
 
     directories: Sequence[str]
+    files: Sequence[str]
     temp: str
     home: str
     memory: int
