@@ -14,7 +14,7 @@ from connector_core.errors import (
 )
 from connector_core.hookspecs import hookimpl, hookspec
 from connector_core.registry import ConnectorRegistry
-from connector_core.resource import LogLink, LogPage, Phase, Resource
+from connector_core.resource import LinkType, LogLink, LogPage, Phase, Resource
 from connector_core.resource_meta import ResourceMeta
 from connector_core.secrets import get_secret
 from connector_core.task import TaskCategory
@@ -27,6 +27,7 @@ __all__ = [
     "ConnectorRegistry",
     "InvalidInputError",
     "JobNotFoundError",
+    "LinkType",
     "LogLink",
     "LogPage",
     "PermanentError",

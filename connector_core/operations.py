@@ -18,6 +18,7 @@ _TASK = (
     "task_execution_metadata",
     "idempotency_key",
     "connection",
+    "custom",
 )
 
 

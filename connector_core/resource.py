@@ -8,6 +8,7 @@ from typing import Any
 from flyteidl.admin.agent_pb2 import LogLine
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
 from flyteidl.core.literals_pb2 import LiteralMap
+from google.protobuf.message import Message
 
 
 class Phase(IntEnum):
@@ -35,16 +36,86 @@ TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase
 """The phases that are a job's last; their plain numbers are in it, too."""
 
 
+class LinkType(IntEnum):
+    """What a link leads to, for consoles of the 2.x line: `flyteidl2.core.TaskLog.LinkType`."""
+
+    EXTERNAL = 0
+    DASHBOARD = 1
+    IDE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class LogLink:
-    """A link to a job's logs or dashboard, shown by Flyte's console under `name`."""
+    """A link to a job's logs or dashboard, shown by Flyte's console under `name`.
+
+    Attributes:
+        name: what it is called.
+        uri: where it leads.
+        link_type: what it leads to. This, `ready` and `icon_uri` are for consoles of the 2.x line.
+        ready: whether it can be followed already.
+        icon_uri: a picture for it.
+        ttl: seconds for which it can be followed.
+        show_while_pending: show it before the job runs.
+        hide_once_finished: do not show it any more when the job is over.
+    """
 
     name: str
     uri: str
+    link_type: LinkType = LinkType.DASHBOARD
+    ready: bool = True
+    icon_uri: str = ""
+    ttl: float | None = None
+    show_while_pending: bool = False
+    hide_once_finished: bool = False
 
     def to_flyte(self) -> TaskLog:
-        """Return the protocol's message."""
-        return TaskLog(name=self.name, uri=self.uri, message_format=TaskLog.JSON)
+        """Return the protocol's message; what the second generation alone has is in it as fields that are not known."""
+        link = TaskLog(name=self.name, uri=self.uri, message_format=TaskLog.JSON)
+        if self.show_while_pending:
+            link.ShowWhilePending = True
+        if self.hide_once_finished:
+            link.HideOnceFinished = True
+        if self.ttl is not None:
+            link.ttl.FromMicroseconds(round(self.ttl * 1_000_000))
+        if self.link_type is not LinkType.DASHBOARD or not self.ready or self.icon_uri:
+            link.MergeFromString(_of_second_generation(self.link_type, ready=self.ready, icon_uri=self.icon_uri))
+        return link
+
+
+def to_task_log(link: object) -> TaskLog:
+    """Return a link as the first generation's message.
+
+    Args:
+        link: a `LogLink`, or a `TaskLog` of either generation.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    if isinstance(link, LogLink):
+        return link.to_flyte()
+    if isinstance(link, TaskLog):
+        return link
+    if isinstance(link, Message) and link.DESCRIPTOR.full_name == "flyteidl2.core.TaskLog":
+        told: Any = link  # the package may not be installed here
+        read: TaskLog = TaskLog.FromString(link.SerializeToString())
+        read.MergeFromString(_of_second_generation(told.link_type, ready=told.ready))  # 0 and false are not written
+        return read
+    raise TypeError(f"log_links has a {type(link).__name__}, not a LogLink or a TaskLog")
+
+
+def _of_second_generation(link_type: int, *, ready: bool, icon_uri: str = "") -> bytes:
+    """Return the fields 7 to 9 of `flyteidl2.core.TaskLog` as protobuf writes them, so that this needs no `flyteidl2`."""
+    icon = icon_uri.encode()
+    fields = bytes((7 << 3, int(link_type), 8 << 3, ready))
+    return fields + bytes((9 << 3 | 2,)) + _varint(len(icon)) + icon if icon else fields
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*written, number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +124,19 @@ class Resource:
 
     Attributes:
         phase: where the job is.
-        outputs: values by output name (converted by `connector_core.literals`), or a `LiteralMap`; only for SUCCEEDED.
+        outputs: values by output name (converted by `connector_core.literals`), or a `LiteralMap`; those of a job that has not
+            ended are left out.
         message: one or two sentences for the workflow's author.
-        log_links: where its logs and dashboards are.
-        custom_info: anything JSON-like for the engine's records.
+        log_links: where its logs and dashboards are; the protocol's `TaskLog`s will do as well.
+        custom_info: anything JSON-like for the engine's records. Numbers that JSON has not, whole numbers over 2**53 and what
+            is not plain data go out as texts.
         error_code: a short machine-readable code of a failure.
     """
 
     phase: Phase
     outputs: Mapping[str, Any] | LiteralMap | None = None
     message: str = ""
-    log_links: Sequence[LogLink] = ()
+    log_links: Sequence[LogLink | TaskLog] = ()
     custom_info: Mapping[str, Any] | None = None
     error_code: str | None = None
 

@@ -7,18 +7,22 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from google.protobuf.struct_pb2 import Struct
 
 from connector_core.errors import ConnectorError, IllegalAnswerError, LiteralError, PluginCallError
+from connector_core.invocation.custom_info import Note, make_sendable, to_struct
 from connector_core.invocation.faults import described
 from connector_core.literals import to_literal_map
 from connector_core.log_pages import cut_page
-from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource
+from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, to_task_log
 from connector_core.resource_meta import ResourceMeta
 from connector_core.texts import writable
 
 
-def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = None) -> Any:
+def _say_nothing(_kind: str, _text: str) -> None:
+    """Take no note."""
+
+
+def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = None, note: Note = _say_nothing) -> Any:
     """Return an answer as it goes on the wire.
 
     `create` gives the bytes of the resource meta, `get` and `do` an `agent_pb2.Resource`, `get_many` a list of them and of
@@ -29,6 +33,7 @@ def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = N
         operation: the operation's name.
         answer: what its method returned or yielded.
         template: declares the types that outputs become literals of, where the task is known.
+        note: is told of what cannot be sent as it is, and goes out in another form.
 
     Raises:
         IllegalAnswerError: it is not an answer, or holds something that cannot be sent. Asking again would only give it
@@ -36,9 +41,11 @@ def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = N
     """
     try:
         if operation == "get":
-            return _encode_resource(answer, template)
+            return _encode_resource(answer, template, note)
         if operation == "do":
-            return _encode_result(answer, template)
+            return _encode_result(answer, template, note)
+        if operation == "get_many":
+            return _encode_resources(answer, note)
         encode = _ENCODERS.get(operation)
         return encode(answer) if encode is not None else None
     except ConnectorError:
@@ -49,8 +56,8 @@ def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = N
         ) from error
 
 
-def _encode_result(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
-    resource = _encode_resource(answer, template)
+def _encode_result(answer: Any, template: TaskTemplate | None, note: Note) -> agent_pb2.Resource:
+    resource = _encode_resource(answer, template, note)
     if int(resource.phase) not in TERMINAL_PHASES:
         raise IllegalAnswerError(
             f"do() returned {Phase(resource.phase).name}, but nothing asks again: return a last word"
@@ -67,33 +74,43 @@ def _encode_resource_meta(answer: Any) -> bytes:
     return encoded
 
 
-def _encode_resource(answer: Any, template: TaskTemplate | None) -> agent_pb2.Resource:
+def _encode_resource(answer: Any, template: TaskTemplate | None, note: Note) -> agent_pb2.Resource:
     if not isinstance(answer, Resource | agent_pb2.Resource):
         raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
     phase: object = answer.phase
     if not isinstance(phase, Phase):
         phase = _phase_of(phase)
     if isinstance(answer, agent_pb2.Resource):
-        return answer  # of a bridge, which has another kind of connector's own conversion
+        return _encode_bridged(answer, note)
     encoded = agent_pb2.Resource(phase=phase)  # type: ignore[arg-type] # the same numbers
     if answer.message:
         encoded.message = writable(answer.message)
     if answer.log_links:
-        encoded.log_links.extend([link.to_flyte() for link in answer.log_links])
+        encoded.log_links.extend(map(to_task_log, answer.log_links))
     if answer.outputs is not None:
-        encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
-    if answer.custom_info is not None:
-        encoded.custom_info.CopyFrom(_struct(answer.custom_info))
+        if phase in TERMINAL_PHASES:
+            encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
+        else:
+            _note_early_outputs(note)
+    if answer.custom_info is not None and (struct := to_struct(answer.custom_info, note)) is not None:
+        encoded.custom_info.CopyFrom(struct)
     if answer.error_code:
         encoded.agent_error.code = answer.error_code
     return encoded
 
 
-def _struct(values: Mapping[str, Any]) -> Struct:
-    from google.protobuf.json_format import ParseDict
+def _encode_bridged(resource: agent_pb2.Resource, note: Note) -> agent_pb2.Resource:
+    """Return what a bridge answers, which has another kind of connector's own conversion, with what can be sent of it."""
+    if resource.HasField("custom_info"):
+        make_sendable(resource.custom_info, note)
+    if resource.HasField("outputs") and int(resource.phase) not in TERMINAL_PHASES:
+        resource.ClearField("outputs")
+        _note_early_outputs(note)
+    return resource
 
-    struct: Struct = ParseDict(dict(values), Struct())
-    return struct
+
+def _note_early_outputs(note: Note) -> None:
+    note("early outputs", "outputs of a job that has not ended are left out: return them with its last phase")
 
 
 def _phase_of(answered: object) -> Phase:
@@ -114,13 +131,13 @@ def _encode_outputs(outputs: Mapping[str, Any] | LiteralMap, template: TaskTempl
         raise IllegalAnswerError(f"returned outputs that cannot be sent: {error}") from None
 
 
-def _encode_resources(answer: Any) -> list[agent_pb2.Resource | ConnectorError]:
+def _encode_resources(answer: Any, note: Note) -> list[agent_pb2.Resource | ConnectorError]:
     if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
         raise IllegalAnswerError(f"get_many() returned {_described(answer)}, not a list of Resources and exceptions")
-    return [_encode_one_of_many(item) for item in answer]
+    return [_encode_one_of_many(item, note) for item in answer]
 
 
-def _encode_one_of_many(item: Any) -> agent_pb2.Resource | ConnectorError:
+def _encode_one_of_many(item: Any, note: Note) -> agent_pb2.Resource | ConnectorError:
     """Return one job's answer, or its error: a fault in one answer must not cost the jobs that are asked for with it."""
     if isinstance(item, ConnectorError):
         return item
@@ -129,7 +146,7 @@ def _encode_one_of_many(item: Any) -> agent_pb2.Resource | ConnectorError:
         error.__cause__ = item
         return error
     try:
-        resource: agent_pb2.Resource = encode_answer("get", item)
+        resource: agent_pb2.Resource = encode_answer("get", item, note=note)
     except IllegalAnswerError as illegal:
         return illegal
     return resource
@@ -161,7 +178,6 @@ def _encode_log_piece(answer: Any) -> list[LogPage]:
 
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "create": _encode_resource_meta,
-    "get_many": _encode_resources,
     "get_metrics": _encode_metrics,
     "get_logs": _encode_log_piece,
 }

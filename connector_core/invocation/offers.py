@@ -10,7 +10,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from connector_core.connection import Connection
 from connector_core.inspection import Method
-from connector_core.literals import to_python_map
+from connector_core.literals import to_python_dict, to_python_map
 from connector_core.resource_meta import ResourceMeta
 from connector_core.task import Attempt
 
@@ -81,6 +81,11 @@ class TaskOffer(Offer):
         return self.message.template
 
     task_template = template
+
+    @property
+    def custom(self) -> dict[str, Any]:
+        """The template's `custom` as a dict, in which whole numbers are ints."""
+        return to_python_dict(self.message.template.custom)
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What runs a connector's calls, as the host sees it: a place; and the share of this process that one connector may take."""
 
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 
@@ -12,6 +13,8 @@ from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.offers import Offer
 from connector_core.invocation.pools import BlockingPool
 from connector_core.observing.call_records import CODE, REQUEST, Subject
+
+_log = logging.getLogger(__name__)
 
 
 class Place(Protocol):
@@ -42,7 +45,7 @@ class Place(Protocol):
 class Bulkhead:
     """A connector's bulkhead: its limits, its threads, the contexts that its code runs in, and its calls in flight."""
 
-    __slots__ = ("_contexts", "_names", "_scrub", "_subjects", "description", "in_flight", "limits", "pool")
+    __slots__ = ("_contexts", "_names", "_noted", "_scrub", "_subjects", "description", "in_flight", "limits", "pool")
 
     def __init__(
         self, description: ConnectorDescription, limits: CallLimits, context: contextvars.Context, scrub: Scrub
@@ -50,6 +53,7 @@ class Bulkhead:
         self.description = description
         self.limits = limits
         self._scrub = scrub
+        self._noted: set[str] = set()
         self.in_flight = 0
         name, plugin = description.name, description.plugin.name
         self.pool = BlockingPool(
@@ -100,6 +104,12 @@ class Bulkhead:
     def leave(self) -> None:
         """Count a call of async code that has ended."""
         self.in_flight -= 1
+
+    def note(self, kind: str, text: str) -> None:
+        """Warn of something in this connector's answers, once for each kind; called where its code runs."""
+        if kind not in self._noted:
+            self._noted.add(kind)
+            _log.warning("connector %s: %s", self.description.name, text)
 
     def translated(self, operation: str, error: BaseException) -> ConnectorError:
         """Return what an operation's code raised as an error of this package, with no context but its cause."""

@@ -16,6 +16,7 @@ from connector_core.errors import CapacityExceededError
 from connector_core.inspection import InspectedConnector, Method
 from connector_core.invocation.answers import encode_answer
 from connector_core.invocation.batches import Batches
+from connector_core.invocation.custom_info import Note
 from connector_core.invocation.faults import too_late
 from connector_core.invocation.loops import RunningLoop
 from connector_core.invocation.offers import JobOffer, Offer
@@ -115,11 +116,11 @@ class ThreadedPlace:
         return method.function(**offer.arguments(method, self._inspected.metadata_type))
 
     def _call_async(self, method: Method, offer: Offer) -> Coroutine[Any, Any, Any]:
-        return _answered(method, offer, self._inspected.metadata_type)
+        return _answered(method, offer, self._inspected.metadata_type, self._bulkhead.note)
 
     def _call_blocking(self, method: Method, offer: Offer) -> Any:
         answer = method.function(**offer.arguments(method, self._inspected.metadata_type))
-        return encode_answer(method.name, answer, offer.template)
+        return encode_answer(method.name, answer, offer.template, self._bulkhead.note)
 
     async def _run(self, method: Method, runner: Runner, end: float) -> Any:
         bulkhead, operation = self._bulkhead, method.name
@@ -182,9 +183,9 @@ class ThreadedPlace:
         return context
 
 
-async def _answered(method: Method, offer: Offer, metadata_type: Any) -> Any:
+async def _answered(method: Method, offer: Offer, metadata_type: Any, note: Note) -> Any:
     answer: Awaitable[Any] = method.function(**offer.arguments(method, metadata_type))
-    return encode_answer(method.name, await answer, offer.template)
+    return encode_answer(method.name, await answer, offer.template, note)
 
 
 def _begin_close(description: ConnectorDescription, steps: Steps) -> None:

@@ -31,7 +31,7 @@ match it is refused as well, but for an `int` where a FLOAT is expected (if a fl
 value is, and a value where its enum is.
 """
 
-from connector_core.literals.decode import to_python, to_python_map
+from connector_core.literals.decode import to_python, to_python_dict, to_python_map
 from connector_core.literals.encode import to_literal, to_literal_map
 from connector_core.literals.values import Binary, Directory, ErrorValue, File, Schema, StructuredDataset
 
@@ -45,5 +45,6 @@ __all__ = [
     "to_literal",
     "to_literal_map",
     "to_python",
+    "to_python_dict",
     "to_python_map",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive
 from flyteidl.core.types_pb2 import BlobType
+from google.protobuf.struct_pb2 import Struct
 
 from connector_core.literals import columns
 from connector_core.literals.generic import read_struct
@@ -53,6 +54,18 @@ def to_python_map(literals: LiteralMap) -> dict[str, Any]:
     except Refusal as refusal:
         raise refusal.to_error(f"input {shown(name)}") from None
     return values
+
+
+def to_python_dict(struct: Struct) -> dict[str, Any]:
+    """Return a generic struct, such as a task template's `custom`, as a dict; whole numbers are ints.
+
+    Raises:
+        LiteralError: it is nested too deep.
+    """
+    try:
+        return read_struct(struct, 0)
+    except Refusal as refusal:
+        raise refusal.to_error("custom") from None
 
 
 def _decode(literal: Literal, depth: int) -> Any:

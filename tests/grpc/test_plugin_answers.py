@@ -67,8 +67,6 @@ NO_RESOURCES: dict[str, Any] = {
     "an output without a literal": Resource(Phase.SUCCEEDED, outputs={"x": object()}),
     "an output that contains itself": Resource(Phase.SUCCEEDED, outputs={"x": Endless()}),
     "log links that are none": Resource(RUNNING, log_links=["https://logs"]),  # type: ignore[list-item]
-    "custom info that is no JSON": Resource(RUNNING, custom_info={"x": object()}),
-    "custom info that is endlessly deep": Resource(RUNNING, custom_info=deep_dict()),
     "an error code that is no text": Resource(Phase.FAILED, error_code=5),  # type: ignore[arg-type]
 }
 NO_METAS: dict[str, Any] = {
@@ -181,6 +179,33 @@ async def as_the_engine(*connectors: ConnectorBase) -> AsyncIterator[RunningServ
     """Serve connectors, and call them through a channel with gRPC's own limits."""
     async with host_of(*connectors) as host, grpc.aio.insecure_channel(host.address) as channel:
         yield RunningServer(host.server, channel)
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), 2**60, object(), deep_dict(), Endless()], ids=lambda value: type(value).__name__
+)
+async def test_custom_info_fails_no_poll_and_is_warned_of_once(value: Any, caplog: pytest.LogCaptureFixture) -> None:
+    connector = Jobs(get=lambda: Resource(RUNNING, message="at work", custom_info={"x": value, "y": 1}))
+    async with host_of(connector) as host:
+        answers = [await host.get("job", JOB) for _ in range(3)]
+    assert [(answer.message, answer.custom_info["y"]) for answer in answers] == [("at work", 1)] * 3
+    assert len([message for message in caplog.messages if "custom_info: 'x' is" in message]) == 1
+
+
+async def test_a_task_s_custom_is_offered_with_its_whole_numbers() -> None:
+    offered: list[Any] = []
+    template = TaskTemplate(type="job")
+    template.custom.update({"workers": 4, "share": 0.5, "nodes": [{"gpus": 2}], "none": None})
+
+    def create(custom: dict[str, Any]) -> JobMeta:
+        offered.append(custom)
+        return JobMeta("1")
+
+    async with host_of(Jobs(create=create)) as host:
+        await host.create(template, {})
+    (custom,) = offered
+    assert custom == {"workers": 4, "share": 0.5, "nodes": [{"gpus": 2}], "none": None}
+    assert (type(custom["workers"]), type(custom["nodes"][0]["gpus"])) == (int, int)
 
 
 async def test_50_mb_of_outputs_are_a_failed_job_that_says_why() -> None:

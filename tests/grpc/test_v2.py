@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from flyteidl.admin import agent_pb2
+from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl2.connector import connector_pb2, service_pb2_grpc
@@ -19,6 +20,7 @@ from connector_core import (
     AsyncConnectorBase,
     Connection,
     InvalidInputError,
+    LinkType,
     LogLink,
     PermanentError,
     Phase,
@@ -179,6 +181,23 @@ class TestAJob:
             ("Dashboard", "https://jobs/7", execution_pb2.TaskLog.JSON)
         ]
         assert dict(resource.custom_info) == {"rows": 3}
+
+    async def test_links_lead_to_dashboards_that_are_ready_unless_they_say_otherwise(self) -> None:
+        links: list[Any] = [
+            LogLink("plain", "https://jobs/7"),
+            TaskLog(name="first", uri="https://jobs/7"),
+            LogLink("ide", "https://jobs/7", LinkType.IDE, ready=False, icon_uri="https://jobs/i.png"),
+            execution_pb2.TaskLog(name="second", uri="https://jobs/7"),
+        ]
+        async with running_server(Jobs(get=lambda: Resource(Phase.RUNNING, log_links=links))) as host:
+            request = connector_pb2.GetTaskRequest(task_category=category(), resource_meta=META)
+            resource = (await stub(host).GetTask(request)).resource
+        assert [(one.name, one.link_type, one.ready, one.icon_uri) for one in resource.log_links] == [
+            ("plain", LinkType.DASHBOARD, True, ""),
+            ("first", LinkType.DASHBOARD, True, ""),
+            ("ide", LinkType.IDE, False, "https://jobs/i.png"),
+            ("second", LinkType.EXTERNAL, False, ""),
+        ]
 
     async def test_a_failure_that_may_be_tried_again_says_so_whatever_the_first_generation_is_told(self) -> None:
         connector = Jobs(get=lambda: Resource(Phase.RETRYABLE_FAILED, message="preempted"))

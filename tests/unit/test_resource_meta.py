@@ -13,12 +13,14 @@ from uuid import UUID
 
 import pytest
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+from flyteidl2.core import execution_pb2
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from connector_core import LogLink, LogPage, Phase, Resource, ResourceMeta
+from connector_core import LinkType, LogLink, LogPage, Phase, Resource, ResourceMeta
 from connector_core.errors import InvalidInputError, InvalidResourceMetaError
+from connector_core.resource import to_task_log
 
 
 class Size(enum.Enum):
@@ -292,6 +294,46 @@ def test_a_log_link_becomes_the_protocols() -> None:
     link = LogLink("Dashboard", "http://example.test/1").to_flyte()
     assert (link.name, link.uri) == ("Dashboard", "http://example.test/1")
     assert isinstance(link, TaskLog)
+
+
+def second_generation(link: object) -> Any:
+    return execution_pb2.TaskLog.FromString(to_task_log(link).SerializeToString())
+
+
+def test_a_link_has_no_more_in_it_than_the_first_generation_knows_unless_it_says_more() -> None:
+    assert LogLink("a", "b").to_flyte() == TaskLog(name="a", uri="b", message_format=TaskLog.JSON)
+
+
+@pytest.mark.parametrize("icon", ["", "x", "http://example.test/" + "ü" * 200])
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("link_type", LinkType)
+def test_a_link_says_what_consoles_of_the_second_generation_show(link_type: LinkType, ready: bool, icon: str) -> None:
+    told = second_generation(LogLink("a", "b", link_type, ready, icon))
+    if link_type is not LinkType.DASHBOARD or not ready or icon:
+        assert (LinkType(told.link_type), told.ready, told.icon_uri) == (link_type, ready, icon)
+    assert (told.name, told.uri) == ("a", "b")
+
+
+def test_a_link_says_how_long_it_holds_and_when_it_is_shown() -> None:
+    link = LogLink("a", "b", ttl=1.5, show_while_pending=True, hide_once_finished=True).to_flyte()
+    assert (link.ttl.ToTimedelta(), link.ShowWhilePending, link.HideOnceFinished) == (
+        timedelta(seconds=1.5),
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_links_may_be_the_protocols_of_either_generation(ready: bool) -> None:
+    first = TaskLog(name="a", uri="b")
+    assert to_task_log(first) == first
+    second = execution_pb2.TaskLog(name="a", uri="b", ready=ready, link_type=execution_pb2.TaskLog.IDE)
+    assert second_generation(second) == second
+
+
+def test_what_is_not_a_link_is_refused() -> None:
+    with pytest.raises(TypeError, match="log_links has a str, not a LogLink or a TaskLog"):
+        to_task_log("http://example.test/1")
 
 
 def test_a_resource_needs_a_phase_only() -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from flyteidl.admin import agent_pb2
+from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from flyteidl2.connector import connector_pb2
 from flyteidl2.core import execution_pb2, metrics_pb2, security_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from connector_core.connection import Connection
 from connector_core.protocol.decoding import decode
@@ -83,7 +85,7 @@ class V2:
         """Write GetTask's answer; the first generation's `state` and `agent_error` have no place in it."""
         phase: Any = resource.phase  # the same numbers, though each generation's stubs have an enum of their own
         told = connector_pb2.Resource(phase=phase, message=resource.message)
-        told.log_links.extend(_same(link, execution_pb2.TaskLog) for link in resource.log_links)
+        told.log_links.extend(map(_link, resource.log_links))
         if resource.HasField("outputs"):
             told.outputs.CopyFrom(_same(resource.outputs, common_pb2.Outputs))
         if resource.HasField("custom_info"):
@@ -129,6 +131,14 @@ def _connector(agent: agent_pb2.Agent) -> connector_pb2.Connector:
         for category in agent.supported_task_categories
     )
     return connector_pb2.Connector(name=agent.name, supported_task_categories=categories)
+
+
+def _link(link: TaskLog) -> execution_pb2.TaskLog:
+    """Return a link as one that can be followed to a dashboard, unless it says otherwise itself."""
+    told = _same(link, execution_pb2.TaskLog)
+    if not len(UnknownFieldSet(link)):
+        told.ready, told.link_type = True, execution_pb2.TaskLog.DASHBOARD
+    return told
 
 
 def _line(line: str | agent_pb2.LogLine) -> payload_pb2.LogLine:

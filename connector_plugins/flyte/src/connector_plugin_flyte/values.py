@@ -11,6 +11,7 @@ from flyteidl2.core.tasks_pb2 import TaskTemplate
 from flyteidl2.task.common_pb2 import Inputs
 
 from connector_core.errors import IllegalAnswerError, TransientError
+from connector_core.resource import to_task_log
 from connector_plugin_flyte.messages import as_message
 
 
@@ -36,7 +37,10 @@ async def wire_resource(answer: object) -> WireResource:
     if not isinstance(answer, FlyteResource):
         raise IllegalAnswerError(f"returned a {type(answer).__name__}, not a flyte.connectors.Resource")
     try:
-        wire = as_message(WireResource, await get_resource_proto(answer))
+        told = await get_resource_proto(answer)
+        wire = as_message(WireResource, told)
+        del wire.log_links[:]  # whose fields of this generation alone would be read as not given where they are 0
+        wire.log_links.extend(map(to_task_log, told.log_links))
     except (TypeError, ValueError, AssertionError) as error:
         what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
         raise IllegalAnswerError(f"returned a {what}") from error
