@@ -1,6 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,7 +13,16 @@ from connector_core.literals import to_literal_map
 from connector_core.testing import FakePropeller, running_server
 from connector_core.testing.propeller import Deployment, EngineTask, Workflow
 from tests.fakes import PATIENCE, Answers, JobMeta, Jobs, eventually
-from tests.support.scripted import LISTED, NEVER, Failure, Refusal, ScriptedServer, agent, scripted_server
+from tests.support.scripted import (
+    LISTED,
+    NEVER,
+    Failure,
+    Refusal,
+    agent,
+    attempts_asked,
+    scripted,
+    scripted_server,
+)
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 UNDEFINED = TaskExecution.UNDEFINED
@@ -26,27 +34,11 @@ def resource(phase: Any, **more: Any) -> agent_pb2.Resource:
     return agent_pb2.Resource(phase=phase, **more)
 
 
-@asynccontextmanager
-async def scripted(
-    *agents: agent_pb2.Agent, named: str = "", engine: Mapping[str, Any] | None = None, **scripts: Any
-) -> AsyncIterator[tuple[ScriptedServer, FakePropeller]]:
-    """A server with its scripts, and an engine that has it as its default deployment, or as one of that name."""
-    async with scripted_server(*agents, **scripts) as server:
-        addresses = [] if named else [server.address]
-        deployments = {named: [server.address]} if named else {}
-        async with FakePropeller(addresses, named=deployments, **(engine or {})) as propeller:
-            yield server, propeller
-
-
 async def step_until(propeller: FakePropeller, condition: Callable[[], object]) -> None:
     """Make rounds for as long as they are needed."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await propeller.step()
-
-
-def attempts_asked(server: ScriptedServer) -> list[int]:
-    return [one.task_execution_metadata.task_execution_id.retry_attempt for one in server.requests["CreateTask"]]
 
 
 # A task's ordinary life
@@ -281,17 +273,19 @@ async def test_aborted_and_failed_are_permanent(phase: Phase) -> None:
     assert len(task.attempts) == 1
 
 
-async def test_retryable_failed_begins_a_new_attempt() -> None:
-    task = await one_get(Phase.RETRYABLE_FAILED)
-    assert task.phase is Phase.QUEUED
-    assert task.attempt.number == 1
-    assert task.attempt.resource_meta is None
-
-
-async def test_undefined_with_nothing_else_is_a_retryable_failure() -> None:
-    task = await one_get(UNDEFINED)
-    assert task.attempt.number == 1
-    assert len(task.attempts) == 2
+@pytest.mark.parametrize("phase", [Phase.RETRYABLE_FAILED, UNDEFINED])
+async def test_a_retryable_failure_has_its_job_deleted_and_then_begins_a_new_attempt(phase: int) -> None:
+    """UNDEFINED with nothing else is one."""
+    async with scripted(create=[b"first", b"second"], get=[resource(phase)]) as (server, propeller):
+        task = propeller.submit("job", max_attempts=2)
+        await propeller.step()
+        await propeller.step()
+        assert task.attempt.number == 0
+        await propeller.step()
+        assert task.attempt.number == 1
+        assert task.phase is Phase.QUEUED
+        assert task.attempt.resource_meta is None
+        assert [one.resource_meta for one in server.requests["DeleteTask"]] == [b"first"]
 
 
 @pytest.mark.parametrize(
@@ -593,15 +587,15 @@ async def test_a_delete_that_fails_is_sent_again() -> None:
     assert [call.code for call in task.calls_of("DeleteTask")] == [UNAVAILABLE, grpc.StatusCode.OK]
 
 
-async def test_a_delete_that_keeps_failing_is_given_up_after_ten_rounds() -> None:
+async def test_a_delete_that_keeps_failing_fails_the_execution_after_eleven_rounds() -> None:
     async with scripted(delete=[UNAVAILABLE]) as (server, propeller):
         task = propeller.submit("job")
         await propeller.step()
         propeller.abort(task)
         await propeller.run_until_settled()
-    assert task.phase is Phase.ABORTED
-    assert "given up" in task.message
-    assert len(server.requests["DeleteTask"]) == 10
+    assert task.phase is Phase.FAILED
+    assert "abort failed" in task.message
+    assert len(server.requests["DeleteTask"]) == 11
 
 
 async def test_a_task_that_the_engine_has_lost_is_never_called_for() -> None:

@@ -12,7 +12,7 @@ from connector_core.testing.backend import Hold
 from connector_core.testing.propeller import Attempt, Call, EngineTask, Workflow
 from tests.fakes import eventually
 from tests.support.memories import Kind
-from tests.support.replicas import Ending, Replica
+from tests.support.replicas import TASK_TYPE, Ending, Replica
 
 OK = StatusCode.OK
 LOST = "the request was lost"
@@ -61,7 +61,12 @@ class World:
         for replica in self.replicas:
             await replica.start()
         # Without deadlines: those that pass in here pass at a moment that the test chooses.
-        self.engine = FakePropeller([one.address for one in self.replicas], deadline=None, workflow=self._workflow)
+        self.engine = FakePropeller(
+            [one.address for one in self.replicas],
+            deadline=None,
+            workflow=self._workflow,
+            supported_task_types=[TASK_TYPE],
+        )
 
     async def close(self) -> None:
         """End everything, whatever state it is in."""

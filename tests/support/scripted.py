@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from flyteidl.service import agent_pb2_grpc
 from google.protobuf.message import Message
 
 from connector_core import Phase
+from connector_core.testing import FakePropeller
 
 NEVER = object()
 """Instead of an answer: the call lasts until its client ends it."""
@@ -130,6 +131,23 @@ async def scripted_server(
         yield server
     finally:
         await listener.stop(0)
+
+
+@asynccontextmanager
+async def scripted(
+    *agents: agent_pb2.Agent, named: str = "", engine: Mapping[str, Any] | None = None, **scripts: Any
+) -> AsyncIterator[tuple[ScriptedServer, FakePropeller]]:
+    """A server with its scripts, and an engine that has it as its default deployment, or as one of that name."""
+    async with scripted_server(*agents, **scripts) as server:
+        addresses = [] if named else [server.address]
+        deployments = {named: [server.address]} if named else {}
+        async with FakePropeller(addresses, named=deployments, **(engine or {})) as propeller:
+            yield server, propeller
+
+
+def attempts_asked(server: ScriptedServer) -> list[int]:
+    """Return the `retry_attempt` of each CreateTask, in order."""
+    return [one.task_execution_metadata.task_execution_id.retry_attempt for one in server.requests["CreateTask"]]
 
 
 def agent(*categories: str, is_sync: bool = False, task_types: Iterable[str] = ()) -> agent_pb2.Agent:

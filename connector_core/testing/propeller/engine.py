@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
@@ -12,6 +12,7 @@ from grpc import StatusCode
 
 from connector_core.connection import Connection
 from connector_core.literals import to_literal_map
+from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 from connector_core.testing.propeller.faults import Faults
 from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE
@@ -20,8 +21,8 @@ from connector_core.testing.propeller.routing import DEFAULT, Deployment, Routin
 from connector_core.testing.propeller.tasks import Call, EngineTask, Workflow, complete
 from connector_core.testing.propeller.wire import Wire
 
-DEFAULT_DEADLINE = 3.0
-"""Seconds that the engine gives each call to its default deployment."""
+DEFAULT_DEADLINES = {False: 3.0, True: 10.0}
+"""Seconds that the engine gives each call to its default deployment; whether it is its v2."""
 
 _AT_ONCE = partial(asyncio.sleep, 0)
 
@@ -40,9 +41,13 @@ class FakePropeller:
 
     Args:
         addresses: `host:port` of each replica of the default deployment; calls go round between them.
-        deadline: seconds for each call to it; `None` for none.
+        deadline: seconds for each call to it, 3 unless given, and 10 from 2.0 on; `None` for none.
         deadlines: the same by method, where one differs.
         static_task_types: task types that the configuration sends there; they are called as async.
+        supported_task_types: the configuration's `supportedTaskTypes`. Running tasks of types that are neither among them nor
+            were listed in the first round fall to the container plugin, which fails them, once a poll does not list them.
+            From 2.0 on they are all that is routed, to the default deployment; unless given, what is listed is.
+        service_config: gRPC's service config for calls there, the engine's `defaultServiceConfig`.
         named: further deployments by name. Theirs are the addresses, and no deadlines unless a `Deployment` has some.
         max_attempts: how often a task is tried, where `submit` does not say it.
         engine_version: before 1.16 the engine does not understand RETRYABLE_FAILED; from 2.0 on it speaks the protocol's second
@@ -50,7 +55,8 @@ class FakePropeller:
         connection: what an engine of 2.0 and later sends with each call about a job.
         ping_every: seconds between the pings of a connection that has a call under way; the engine's v1 sends none, its v2
             every 30.
-        workers: how many GetTask calls are made at once; the real engine makes 10, `None` is as many as there are jobs.
+        workers: how many GetTask calls are made at once; the real engine makes 10, `None` is as many as there are jobs. A sync
+            task whose answer was not final kills one of them in each round.
         pace: awaited after each round of `run_until_settled`, for tests that have to let something else go on.
 
     Attributes:
@@ -63,9 +69,11 @@ class FakePropeller:
         self,
         addresses: Sequence[str] = (),
         *,
-        deadline: float | None = DEFAULT_DEADLINE,
+        deadline: float | Literal["default"] | None = "default",
         deadlines: Mapping[str, float | None] | None = None,
         static_task_types: Sequence[str] = (),
+        supported_task_types: Sequence[str] | None = None,
+        service_config: Mapping[str, Any] | None = None,
         named: Mapping[str, Deployment | Sequence[str]] | None = None,
         max_attempts: int = 3,
         engine_version: tuple[int, int] = (1, 16),
@@ -75,17 +83,18 @@ class FakePropeller:
         workflow: Workflow = Workflow(),  # noqa: B008 - immutable
         pace: Callable[[], Awaitable[object]] = _AT_ONCE,
     ) -> None:
+        self._speaks_v2 = engine_version >= SECOND_GENERATION_SINCE
         deployments = {
             name: given if isinstance(given, Deployment) else Deployment(given) for name, given in (named or {}).items()
         }
         if addresses:
-            default = Deployment(addresses, deadline, deadlines or {}, static_task_types)
+            limit = DEFAULT_DEADLINES[self._speaks_v2] if deadline == "default" else deadline
+            default = Deployment(addresses, limit, deadlines or {}, static_task_types, service_config)
             deployments = {DEFAULT: default, **deployments}
         if not deployments:
             raise ValueError("the engine has no server to call: give addresses, or named deployments")
         self.faults = Faults()
-        self._speaks_v2 = engine_version >= SECOND_GENERATION_SINCE
-        self.routes = RoutingTable(deployments, keeps_versions=self._speaks_v2)
+        self.routes = RoutingTable(deployments, is_of_v2=self._speaks_v2, supported=supported_task_types)
         self.tasks: list[EngineTask] = []
         self._prefixes: set[str] = set()
         self._wire = Wire(deployments, ping_every, "v2" if self._speaks_v2 else "v1", connection)
@@ -123,14 +132,45 @@ class FakePropeller:
             workflow: the execution that it belongs to; all tasks share one unless given.
             max_attempts: how often it is tried.
         """
+        return self._submit(template, inputs, path, workflow, max_attempts)
+
+    def submit_map(
+        self,
+        template: TaskTemplate | str,
+        inputs: Sequence[Mapping[str, Any] | LiteralMap],
+        *,
+        path: str | None = None,
+        workflow: Workflow | None = None,
+        max_attempts: int | None = None,
+    ) -> list[EngineTask]:
+        """Give the engine a map task, and return its subtasks: one for each of the inputs.
+
+        All send the same task execution id. Their output prefixes, which end in their index and the attempt, tell them apart.
+        """
+        path = f"n{len(self.tasks)}" if path is None else path
+        return [self._submit(template, one, path, workflow, max_attempts, index) for index, one in enumerate(inputs)]
+
+    def _submit(
+        self,
+        template: TaskTemplate | str,
+        inputs: Mapping[str, Any] | LiteralMap | None,
+        path: str | None,
+        workflow: Workflow | None,
+        max_attempts: int | None,
+        index: int | None = None,
+    ) -> EngineTask:
         workflow = workflow or self._workflow
+        completed = complete(_template(template), workflow)
+        if self._speaks_v2 and isinstance(template, str):
+            completed.custom.SetInParent()  # without it, this engine calls nobody
         task = EngineTask(
-            complete(_template(template), workflow),
+            completed,
             inputs if isinstance(inputs, LiteralMap) else to_literal_map(inputs or {}),
             workflow,
             f"n{len(self.tasks)}" if path is None else path,
             max_attempts or self._max_attempts,
             is_of_v2=self._speaks_v2,
+            index=index,
         )
         if task.prefix in self._prefixes:
             raise ValueError(f"there is a task at {task.path!r} of this execution already")
@@ -144,7 +184,16 @@ class FakePropeller:
         A settled task stays as it is, for the engine does nothing about it either; a stuck one can be aborted.
         """
         if not task.phase.is_terminal:
-            task.deletes_to_come = times
+            task.deletes_to_come, task.begins_anew = times, False
+            task.ends_as = Phase.ABORTED
+
+    def time_out(self, task: EngineTask) -> None:
+        """Let a task's own timeout pass: its job is deleted and the next attempt begun, if there is one.
+
+        The engine's v2 deletes the job of the last attempt only.
+        """
+        if not task.is_settled:
+            self._rounds.time_out(task)
 
     def forget(self, task: EngineTask) -> None:
         """Have the engine lose a task, as when its cluster is gone: nothing is ever called for it, not even DeleteTask."""
@@ -221,6 +270,8 @@ class FakePropeller:
             await self._finish([self._begin(None, self.poll_connectors())])
         if self._is_down:
             return False
+        for _ in [task for task in self.tasks if task.kills_workers and task.is_stuck and not task.is_forgotten]:
+            self._rounds.lose_worker()
         free = [task for task in self._unsettled() if task not in self._in_flight]
         await self._finish([self._begin(task, self._rounds.advance(task)) for task in free])
         return bool(free)

@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from connector_core.resource import Phase
 from connector_core.testing.propeller.faults import Faults, MakeCall
-from connector_core.testing.propeller.phases import Verdict, read_resource
+from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE, Verdict, read_resource
 from connector_core.testing.propeller.routing import Route, RoutingTable
 from connector_core.testing.propeller.tasks import Call, EngineTask
 from connector_core.testing.propeller.wire import Reply, Wire
@@ -18,14 +18,19 @@ from connector_core.testing.propeller.wire import Reply, Wire
 MAX_FAILED_GETS = 6
 """GetTask calls about one job that may fail before the engine stops asking."""
 MAX_FAILED_ROUNDS = 10
-"""Rounds of one task that may fail in a row before the engine ends its workflow."""
+"""Rounds of one task that may fail in a row before the engine's v1 ends its workflow."""
+MAX_SYSTEM_FAILURES = 3
+"""Answers in a row that the engine's v2 may find no meaning in before it ends the task."""
+MAX_FAILED_DELETES = 10
+"""DeleteTask calls that may fail in a row before one more has the engine's v1 fail the execution; v2 never stops."""
 
 
 class Rounds:
     """Advances tasks, one call at a time.
 
     Args:
-        workers: how many GetTask calls are made at once; `None` for no limit.
+        workers: how many GetTask calls are made at once; `None` for no limit. A sync task whose answer was not final kills one
+            of them with each round, and without any no GetTask is made.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class Rounds:
         self._routes = routes
         self._faults = faults
         self._engine_version = engine_version
+        self._is_v2 = engine_version >= SECOND_GENERATION_SINCE
+        self._living_workers = workers
         self._workers = asyncio.Semaphore(workers) if workers else contextlib.nullcontext()
 
     async def advance(self, task: EngineTask) -> None:
@@ -48,9 +55,26 @@ class Rounds:
             await self._end(task)
         elif task.attempt.resource_meta is None:
             await self._start(task)
-        else:
+        elif self._living_workers != 0:
             async with self._workers:
                 await self._look(task)
+
+    def lose_worker(self) -> None:
+        """Let a worker die of an answer that it cannot take."""
+        if self._living_workers:
+            self._living_workers -= 1
+
+    def time_out(self, task: EngineTask) -> None:
+        """Let the task's own timeout pass."""
+        had_job = task.attempt.resource_meta is not None
+        message = "the task's timeout has passed"
+        if not task.has_attempts_left:
+            task.message, task.ends_as, task.deletes_to_come = message, Phase.FAILED, 1
+        elif had_job and self._is_v2:
+            task.message = message
+            task.begin_attempt()
+        else:
+            _try_again(task, message)
 
     async def get(self, task: EngineTask) -> Reply:
         """Ask for the state of a task's job."""
@@ -71,6 +95,11 @@ class Rounds:
 
     async def _look(self, task: EngineTask) -> None:
         attempt = task.attempt
+        if self._routes.has_fallen_to_container(task.category):
+            task.settle(
+                Phase.FAILED, f"no connector is known for {task.category.name!r}: the container plugin has the task"
+            )
+            return
         reply = await self.get(task)
         if reply.code is StatusCode.OK:
             attempt.has_status = True
@@ -85,6 +114,9 @@ class Rounds:
             task.settle(Phase.FAILED, f"no status could be read: {reply.code.name} {reply.details}")
 
     async def _start(self, task: EngineTask) -> None:
+        if self._is_v2 and not task.template.HasField("custom"):
+            task.settle(Phase.FAILED, "the task template has no `custom`, without which this engine makes no call")
+            return
         route = self._routes.for_new_task(task.category)
         if route is None:
             _fail_round(task, f"the engine knows no connector for task type {str(task.category)!r}")
@@ -125,18 +157,23 @@ class Rounds:
     async def _end(self, task: EngineTask) -> None:
         if task.phase.is_terminal:
             task.deletes_to_come = 0
-        elif task.attempt.resource_meta is None:
-            task.deletes_to_come = 0
+        elif task.attempt.resource_meta is None or self._routes.has_fallen_to_container(task.category):
             task.settle(task.ends_as, task.message)
         elif (await self.delete(task)).code is StatusCode.OK:
+            task.failed_rounds = 0
             task.deletes_to_come -= 1
             if not task.deletes_to_come:
-                task.settle(task.ends_as, task.message)
+                self._is_deleted(task)
         else:
             task.failed_rounds += 1
-            if task.failed_rounds >= MAX_FAILED_ROUNDS:
-                task.deletes_to_come = 0
-                task.settle(task.ends_as, "the job could not be deleted, and the engine has given up")
+            if task.failed_rounds > MAX_FAILED_DELETES and not self._is_v2:
+                task.settle(Phase.FAILED, "abort failed: the job could not be deleted, and the engine has given up")
+
+    def _is_deleted(self, task: EngineTask) -> None:
+        if task.begins_anew:
+            task.begin_attempt()
+        else:
+            task.settle(task.ends_as, task.message)
 
     async def _call_about_job(self, task: EngineTask, method: str, request: Any) -> Reply:
         route = self._routes.for_running_task(task.category)
@@ -160,32 +197,55 @@ class Rounds:
         reading = read_resource(resource, self._engine_version, is_sync=is_sync)
         if not task.phases or task.phases[-1] != reading.phase:
             task.phases.append(reading.phase)
-        if reading.verdict is Verdict.UNREADABLE:
-            _fail_round(task, f"the engine does not understand phase {resource.phase} with state {resource.state}")
-            return reading.verdict
+        verdict = reading.verdict
+        if verdict is Verdict.SUCCEEDED and not task.declared_outputs <= resource.outputs.literals.keys():
+            verdict, missing = self._without_outputs, "the task has succeeded without all the outputs that it declares"
+            reading = reading._replace(message=missing)
+        elif verdict is not Verdict.UNREADABLE:
+            task.show(Phase(reading.phase), resource)
+        if verdict is Verdict.UNREADABLE:
+            self._fail_to_read(task, resource, reading.message)
+            return verdict
         task.failed_rounds = 0
-        if reading.verdict is Verdict.RETRYABLE:
+        if verdict is Verdict.RETRYABLE:
             _try_again(task, reading.message)
-        elif reading.verdict is Verdict.FAILED:
+        elif verdict is Verdict.FAILED:
             task.settle(Phase.FAILED, reading.message)
         else:
             task.phase, task.message = Phase(reading.phase), reading.message
-            if reading.verdict is Verdict.SUCCEEDED:
+            if verdict is Verdict.SUCCEEDED:
                 task.output_literals = resource.outputs
-        return reading.verdict
+        return verdict
+
+    @property
+    def _without_outputs(self) -> Verdict:
+        return Verdict.UNREADABLE if self._is_v2 else Verdict.RETRYABLE
+
+    def _fail_to_read(self, task: EngineTask, resource: agent_pb2.Resource, message: str) -> None:
+        if not self._is_v2:
+            _fail_round(task, f"the engine does not understand phase {resource.phase} with state {resource.state}")
+            return
+        task.message = message
+        task.failed_rounds += 1
+        if task.failed_rounds > MAX_SYSTEM_FAILURES:
+            task.settle(Phase.FAILED, f"MaxSystemFailuresExceeded: {message}")
 
     def _conclude_sync(self, task: EngineTask, resource: agent_pb2.Resource) -> None:
         task.error_code = resource.agent_error.code
         if self._conclude(task, resource, is_sync=True) is Verdict.GOES_ON:
-            task.is_stuck = True  # there is no job that the engine could ask about
+            # There is no job that the engine could ask about: what it has in its place is a worker that dies of it.
+            task.is_stuck = task.kills_workers = True
 
 
 def _try_again(task: EngineTask, message: str) -> None:
+    """Begin the next attempt, once the job of this one has been deleted where it had one; fail where there is none left."""
     task.message = message
-    if len(task.attempts) < task.max_attempts:
+    if not task.has_attempts_left:
+        task.settle(Phase.FAILED, message)
+    elif task.attempt.resource_meta is None:
         task.begin_attempt()
     else:
-        task.settle(Phase.FAILED, message)
+        task.deletes_to_come, task.begins_anew = 1, True
 
 
 def _fail_round(task: EngineTask, message: str) -> None:

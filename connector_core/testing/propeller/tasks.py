@@ -1,10 +1,12 @@
 """A task as the engine keeps it, with everything that happened to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flyteidl.admin import agent_pb2
+from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.identifier_pb2 import (
     TASK,
     Identifier,
@@ -14,6 +16,7 @@ from flyteidl.core.identifier_pb2 import (
 )
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
+from google.protobuf import json_format
 from grpc import StatusCode
 
 from connector_core.literals import to_python_map
@@ -60,6 +63,24 @@ class Call:
         return f"{shown} phase {self.resource.phase}" if self.resource is not None else shown
 
 
+class Event(NamedTuple):
+    """What a workflow's author is shown of a task from now on.
+
+    Attributes:
+        attempt: the attempt's number.
+        phase: of the protocol.
+        message: from the connector.
+        log_links: from the connector.
+        custom_info: from the connector.
+    """
+
+    attempt: int
+    phase: Phase
+    message: str = ""
+    log_links: Sequence[TaskLog] = ()
+    custom_info: Mapping[str, Any] = {}
+
+
 @dataclass
 class Attempt:
     """One try at a task.
@@ -93,8 +114,11 @@ class EngineTask:
         is_stuck: the engine has stopped asking, and `phase` stays what it was for ever.
         is_forgotten: the engine has lost the task, and makes no call about it any more.
         phases: every phase that was answered and differed from the one before, as numbers of the protocol (UNDEFINED is 0).
+        events: what the author was shown, in order. The engine's v1 sends an event only when the phase changes, and none for a
+            phase that the attempt has been in before; v2 sends one for each answer.
         calls: every call about the task.
         attempts: every try at it; the last one is the current one.
+        index: of a subtask of a map task.
     """
 
     template: TaskTemplate
@@ -108,13 +132,17 @@ class EngineTask:
     is_stuck: bool = False
     is_forgotten: bool = False
     phases: list[int] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     output_literals: LiteralMap | None = None
     failed_rounds: int = 0
     deletes_to_come: int = 0
     ends_as: Phase = Phase.ABORTED
+    begins_anew: bool = False
+    kills_workers: bool = False
     is_of_v2: bool = False
+    index: int | None = None
 
     def __post_init__(self) -> None:
         self.begin_attempt()
@@ -144,7 +172,18 @@ class EngineTask:
         """What the output prefixes of all its attempts begin with, and no other task's do."""
         workflow = self.workflow
         folder = f"{workflow.project}-{workflow.domain}-{workflow.name}"
-        return f"{workflow.storage.rstrip('/')}/{folder}/{self.path}/data/"
+        prefix = f"{workflow.storage.rstrip('/')}/{folder}/{self.path}/data/"
+        return prefix if self.index is None else f"{prefix}{self.index}/"
+
+    @property
+    def has_attempts_left(self) -> bool:
+        """Whether another attempt may follow the current one."""
+        return len(self.attempts) < self.max_attempts
+
+    @property
+    def declared_outputs(self) -> AbstractSet[str]:
+        """The names of the outputs that its interface declares."""
+        return self.template.interface.outputs.variables.keys()
 
     def calls_of(self, method: str) -> Sequence[Call]:
         """Return the calls of one method."""
@@ -164,6 +203,8 @@ class EngineTask:
         folder = number + 1 if self.is_of_v2 else number  # the engine's v2 counts retries from 0, and folders from 1
         self.attempts.append(Attempt(number, execution_id, f"{self.prefix}{folder}"))
         self.phase = Phase.QUEUED
+        self.failed_rounds = 0
+        self.begins_anew = False
 
     def metadata(self) -> agent_pb2.TaskExecutionMetadata:
         """Return what the current attempt's server is told about it."""
@@ -179,11 +220,22 @@ class EngineTask:
     def settle(self, phase: Phase, message: str = "") -> None:
         """End the task."""
         self.phase, self.message, self.is_stuck = phase, message, False
+        self.deletes_to_come = 0
+
+    def show(self, phase: Phase, resource: agent_pb2.Resource) -> None:
+        """Send an event about an answer, where the engine does."""
+        message = "" if phase is Phase.RUNNING and not self.is_of_v2 else resource.message
+        sent = [event.phase for event in self.events if event.attempt == self.attempt.number]
+        if not self.is_of_v2 and (phase in sent or (phase is Phase.QUEUED and not sent)):
+            return  # the event's version is always 0, and the task is queued from the engine's own event on
+        custom_info = json_format.MessageToDict(resource.custom_info)
+        self.events.append(Event(self.attempt.number, phase, message, tuple(resource.log_links), custom_info))
 
     def __str__(self) -> str:
         state = "stuck in " if self.is_stuck else ""
         calls = ", ".join(str(call) for call in self.calls[-5:]) or "no call"
-        return f"{self.category} at {self.path}: {state}{self.phase.name}, attempt {self.attempt.number}, after {calls}"
+        place = self.path if self.index is None else f"{self.path}[{self.index}]"
+        return f"{self.category} at {place}: {state}{self.phase.name}, attempt {self.attempt.number}, after {calls}"
 
 
 def complete(template: TaskTemplate, workflow: Workflow) -> TaskTemplate:

@@ -19,11 +19,10 @@ from connector_core.protocol.client import Client, Generation
 from connector_core.testing.propeller.routing import Deployment
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""The largest message that the engine receives: gRPC's default, which it does not change."""
+"""The largest message that the engine receives, unless its configuration says more: gRPC's default."""
 
+_ROUND_ROBIN: Mapping[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _OPTIONS = [
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     # Channels of one process would otherwise share connections, and the trouble of one engine would be another's.
     ("grpc.use_local_subchannel_pool", 1),
     # The engine waits a second before it connects again; tests start hosts again more often than that.
@@ -119,8 +118,19 @@ class Wire:
         return channel
 
     def _open(self, deployment: str) -> grpc.aio.Channel:
-        target = target_of(self._deployments[deployment].addresses)
-        return grpc.aio.insecure_channel(target, options=[*_OPTIONS, *self._pings])
+        chosen = self._deployments[deployment]
+        options = [*_OPTIONS, *_service_options(chosen.service_config or {}), *self._pings]
+        return grpc.aio.insecure_channel(target_of(chosen.addresses), options=options)
+
+
+def _service_options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a service config makes of a channel; gRPC for Python takes the lower of its limit and the channel's."""
+    methods = config.get("methodConfig", [])
+    limits = [method["maxResponseMessageBytes"] for method in methods if "maxResponseMessageBytes" in method]
+    return [
+        ("grpc.service_config", json.dumps({**_ROUND_ROBIN, **config})),
+        ("grpc.max_receive_message_length", max([MAX_ANSWER_BYTES, *map(int, limits)])),
+    ]
 
 
 def _pings(every: float) -> list[tuple[str, int]]:
