@@ -81,7 +81,7 @@ class Tracing:
         if not span.is_recording():
             return
         span.set_attributes(_attributes(record.fields()))
-        if record.code != "OK":
+        if record.code != "OK" and not record.is_callers_doing:
             span.set_status(trace.StatusCode.ERROR, record.code)
 
     def current_ids(self) -> Mapping[str, str]:

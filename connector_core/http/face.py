@@ -17,7 +17,7 @@ from connector_core.settings import Settings
 
 
 class ConsoleSource(msgspec.Struct, frozen=True):
-    """What the console shows.
+    """The sources of what the console shows.
 
     Attributes:
         plugins: what became of the plugins.

@@ -21,7 +21,7 @@ from connector_core.readiness import HostState
 PATIENCE = 5.0
 """Seconds after which the serving loop counts as blocked; probes mostly give up earlier themselves."""
 
-_STUCK = f"the loop that serves gRPC did not come round within {PATIENCE:g} s: the log names what blocks it"
+_STUCK = f"the event loop that serves gRPC is blocked: no response within {PATIENCE:g} s; the log names what blocks it"
 
 
 class Probes:

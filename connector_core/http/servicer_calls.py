@@ -54,7 +54,7 @@ class CallFailed(Exception):  # noqa: N818 - what a call ended with; no error of
 
 
 class CallContext:
-    """What the servicers use of gRPC's context."""
+    """The parts of gRPC's context that the servicers use."""
 
     __slots__ = ("_end",)
 
@@ -152,7 +152,7 @@ class ServedCalls:
         """Return what a function answers on the loop that serves gRPC.
 
         Raises:
-            TimeoutError: that loop did not come round within `patience` seconds.
+            TimeoutError: that loop did not respond within `patience` seconds.
         """
 
         async def answer() -> T:

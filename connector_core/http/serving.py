@@ -15,7 +15,7 @@ MAX_HEAD_BYTES = 1024 * 1024
 """The largest request line with headers. A resource meta in a URL may hold a whole result: 100 kB, and a third more."""
 
 _SECONDS_TO_ANSWER = 1
-"""What is left for answers under way when the port closes: by then, calls have been drained."""
+"""Seconds left for answers under way when the port closes: by then, calls have been drained."""
 
 
 async def serve(app: App, listeners: Sequence[socket.socket], asked_to_stop: asyncio.Event) -> None:
@@ -27,7 +27,7 @@ async def serve(app: App, listeners: Sequence[socket.socket], asked_to_stop: asy
         lifespan="auto",
         interface="asgi3",
         log_config=None,
-        proxy_headers=False,  # nobody's word is taken for where a request comes from
+        proxy_headers=False,  # no header is trusted for where a request comes from
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=_SECONDS_TO_ANSWER,
     )

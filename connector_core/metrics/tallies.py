@@ -1,4 +1,4 @@
-"""What became of requests, counted in plain numbers and made into Prometheus' samples when they are scraped.
+"""Tallies of requests: plain numbers, made into Prometheus' samples when they are scraped.
 
 Each request touches half a dozen of these. Prometheus' own instruments take a lock and two calls for each of them; requests
 are counted on the serving loop alone, which needs neither (docs/explanation/performance.md has what that gives).
@@ -33,7 +33,7 @@ def fine_bounds(shown: Sequence[float]) -> list[float]:
 
 
 class Distribution:
-    """How often values fell under which bound, and their sum."""
+    """A histogram: counts of values by bounds, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -72,7 +72,7 @@ class TallyKey(NamedTuple):
 
 
 class RequestTally:
-    """What became of the requests of one operation on one task type of one connector."""
+    """The outcomes of the requests of one operation on one task type of one connector."""
 
     __slots__ = ("callers", "failed", "in_flight", "latency", "succeeded")
 

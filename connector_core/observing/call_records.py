@@ -58,7 +58,7 @@ CallListener = Callable[[CallRecord], None]
 
 
 class Subject(NamedTuple):
-    """What code that runs is about; texts alone, as a task that outlives its call keeps it alive.
+    """The subject of code that runs; texts alone, as a task that outlives its call keeps it alive.
 
     Attributes:
         plugin: the plugin's name.
@@ -83,7 +83,7 @@ class Subject(NamedTuple):
 
 
 AboutRequest = tuple[Subject, str]
-"""What an RPC is about but for the execution, which is the same for many, and the execution."""
+"""The subject of an RPC without its execution, which makes it the same for many, and the execution."""
 
 REQUEST: ContextVar[AboutRequest | None] = ContextVar("connector_core.request", default=None)
 """The RPC that is being answered, once its connector is found."""

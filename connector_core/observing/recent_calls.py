@@ -50,7 +50,7 @@ class Filter(msgspec.Struct, frozen=True):
 
     @property
     def is_on(self) -> bool:
-        """Whether it leaves anything out."""
+        """True where it leaves anything out."""
         return bool(self.text.strip() or self.operation or self.status)
 
     def takes(self, call: CallRecord) -> bool:

@@ -44,6 +44,8 @@ class Recorder:
         self._unknown: dict[str, RequestTally] = {}
         self._job_names: OrderedDict[int, tuple[str, str]] = OrderedDict()
         """By task type and resource meta: the job's name, and the output prefix that its polls bring."""
+        self._prefixes: OrderedDict[str, str] = OrderedDict()
+        """By execution: the output prefix of the first task that brought it."""
         self._refusals: dict[tuple[str, str], _Refusals] = {}
 
     def kind(self, connector: ConnectorDescription, task_type: str, operation: str) -> CallKind:
@@ -62,9 +64,18 @@ class Recorder:
             found = self._unknown[operation] = self.metrics.requests.of(TallyKey(task_type, operation))
         return found
 
-    def name_job(self, task_type: str, resource_meta: bytes, execution: str, output_prefix: str) -> None:
-        """Let calls about a job that was created be told by its create's execution, which polls and deletes do not bring."""
+    def name_job(self, task_type: str, resource_meta: bytes, execution: str, output_prefix: str) -> str:
+        """Return the name of a job that was created, for all calls about it: polls and deletes do not bring the execution.
+
+        That is the execution, or the output prefix where another task has the same one: a sub-workflow that is used twice.
+        """
+        prefixes = self._prefixes
+        if prefixes.setdefault(execution, output_prefix) != output_prefix:
+            execution = output_prefix
+        elif len(prefixes) > _MOST_JOBS:
+            prefixes.popitem(last=False)
         self._keep_name(hash((task_type, resource_meta)), execution, output_prefix)
+        return execution
 
     def job_name(self, task_type: str, resource_meta: bytes, output_prefix: str) -> str:
         """Return the one name of the job that a call is about; the output prefix, where this host has not seen its create.
@@ -157,9 +168,8 @@ class CallRecording:
 
     def created(self, resource_meta: bytes, output_prefix: str) -> None:
         """Give the job that was created this request's execution as its name, for the calls to come."""
-        self._execution = execution = self._execution or output_prefix
-        if execution:
-            self._recorder.name_job(self._task_type, resource_meta, execution, output_prefix)
+        if execution := self._execution or output_prefix:
+            self._execution = self._recorder.name_job(self._task_type, resource_meta, execution, output_prefix)
 
     def count_input(self, size: int) -> None:
         """Count the bytes of a task's inputs."""

@@ -208,7 +208,7 @@ async def test_a_host_whose_serving_loop_is_stuck_is_neither(monkeypatch: pytest
         alive, ready = get(server, "/healthz"), get(server, "/readyz")  # asked by the serving loop, which waits
     assert (alive.status, alive.json["status"]) == (503, "stuck")
     assert (ready.status, ready.json["status"]) == (503, "not ready")
-    assert "the loop that serves gRPC did not come round" in alive.json["reasons"][0]
+    assert "the event loop that serves gRPC is blocked: no response within" in alive.json["reasons"][0]
 
 
 @asynccontextmanager

@@ -372,8 +372,8 @@ async def test_what_a_connector_may_take_holds_for_http_as_well(with_tasks: dict
         ("agent/task/job/0/e", "not base64url"),
         ("agent/task/job/0/e30%21", "not base64url"),
         ("agent/task/job/0/e30=====", "not base64url"),
-        ("agent/task/job/0/e30?nothing=1", "'nothing' is no field"),
-        ("agent/task/job/0/e30?output_prefix.x=1", "is no field"),
+        ("agent/task/job/0/e30?nothing=1", "'nothing' is not a field"),
+        ("agent/task/job/0/e30?output_prefix.x=1", "is not a field"),
         ("agent/task/job/0/e30?task_category=1", "which a URL cannot hold"),
         ("agent/task/job/0/e30?task_category.name=x", "does not belong in the query"),
         ("agent/task/job/0/e30?taskCategory.version=1", "does not belong in the query"),
@@ -383,7 +383,7 @@ async def test_what_a_connector_may_take_holds_for_http_as_well(with_tasks: dict
         ("agent/task/logs/job/0/e30?lines=-1", "lines"),
         ("agent/task/logs/job/0/e30?lines=many", "lines"),
         ("agent/task/metrics/job/0/e30?start_time=yesterday", "startTime"),
-        ("agents?x=1", "'x' is no field"),
+        ("agents?x=1", "'x' is not a field"),
     ],
 )
 async def test_a_url_that_makes_no_request_is_refused_with_what_is_wrong(

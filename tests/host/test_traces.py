@@ -148,6 +148,8 @@ class TestSpans:
         assert attributes(gets[0])["rpc.grpc.status_code"] == 0
         assert attributes(gets[1])["connector_host.status"] == "NOT_FOUND"
         assert attributes(gets[1])["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
+        # A caller's mistake is not a failure of the host.
+        assert gets[1].status.code != gets[1].status.STATUS_CODE_ERROR
 
     def test_of_a_call_that_the_client_cancels_say_so_too(self, traced: tuple[Collector, str]) -> None:
         """The engine reads one message of a sync call, and cancels the rest."""

@@ -198,6 +198,14 @@ def test_jobs_of_one_resource_meta_are_told_apart_by_their_prefixes(recorder: Re
     assert recorder.job_name("job", b"meta", "s3://bucket/2") == "second"
 
 
+def test_tasks_that_share_an_execution_are_told_apart_by_their_prefixes(recorder: Recorder) -> None:
+    """The engine sends one execution for both uses of a sub-workflow."""
+    names = [recorder.name_job("job", b"%d" % number, "run/n0/0", f"s3://bucket/{number}") for number in range(3)]
+    assert names == ["run/n0/0", "s3://bucket/1", "s3://bucket/2"]
+    assert [recorder.job_name("job", b"%d" % number, "") for number in range(3)] == names
+    assert recorder.name_job("job", b"again", "run/n0/0", "s3://bucket/0") == "run/n0/0"
+
+
 def test_names_of_jobs_are_bounded_and_those_that_are_polled_stay(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

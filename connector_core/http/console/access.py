@@ -1,4 +1,4 @@
-"""Who may look: whoever reaches the port, but no web page of somebody else's.
+"""Access to the console: open to whoever reaches the port, but to no web page of somebody else's.
 
 A page that has its own name point to this machine (DNS rebinding) calls the host by that name. So a name has to be one that
 the host knows; an address cannot be made to point elsewhere. Nobody is given leave to read from another origin (there is

@@ -1,4 +1,4 @@
-"""What needs somebody's attention: the page says this first."""
+"""The problems that need somebody's attention, which stand first on the page."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from connector_core.readiness import HostState
 
 _NOTABLE_SHARE = 0.05
 _NOTABLE_CALLS = 3
-"""One call that failed is no news, and neither is one in a hundred."""
+"""One call that failed is not news, and neither is one in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def problems(
 
 def _of_the_host(state: HostState | None, scrub: wording.Scrub) -> Iterator[Problem]:
     if state is None:
-        yield Problem("bad", "The loop that serves gRPC does not come round", "the log names what blocks it")
+        yield Problem("bad", "The event loop that serves gRPC is blocked", "the log names what blocks it")
     elif state.is_draining:
         yield Problem("warn", "The host was asked to stop", "it takes no new calls and lets those in flight finish")
     elif state.reasons_not_ready:
@@ -98,8 +98,8 @@ def _of_loops(load: HostLoad, stall_seconds: float) -> Iterator[Problem]:
         if lag >= stall_seconds:
             yield Problem(
                 "warn",
-                f"The loop of {loop} is {wording.duration(lag)} late",
-                "code there keeps it to itself; the log has its stack",
+                f"The event loop of {loop} is blocked: no response for {wording.duration(lag)}",
+                "code there runs without an `await`; the log has its stack",
             )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from connector_core.http.console.page import Page
 
 MAX_STREAMS = 32
-"""Pages that are kept up to date at once; others are told to try again, and show what was when they were loaded."""
+"""Pages that are kept up to date at once; further ones are asked to try again, and show the state of their loading."""
 
 AT_MOST_SHOWN = 100
 """Calls on the page; the filter finds others among those that are kept."""
@@ -62,7 +62,7 @@ class Console:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """What it answers."""
+        """The paths that are answered."""
         return [
             Route("/", self._show, middleware=[Middleware(GZipMiddleware)]),
             Route("/console/events", _Asgi(self._send_events), methods=["GET"]),

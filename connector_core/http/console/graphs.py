@@ -13,7 +13,7 @@ _BAR = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """What is drawn, and in words for those who do not see it."""
+    """The paths to draw, and words for those who do not see them."""
 
     paths: Sequence[tuple[str, str]]
     words: str

@@ -1,4 +1,4 @@
-"""What the page shows, as values: read once, drawn for everybody who looks."""
+"""The values that the page shows: read once, drawn for everybody who looks."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who may run tasks over HTTP: any web page can send requests to a port of the machine that it is looked at on.
+"""Access to the routes that run tasks over HTTP: any web page can send requests to a port of the machine that shows it.
 
 Such a page neither knows the token, nor may set an `Authorization` header or this content type without leave that is never
 given (there is no CORS here), nor can it keep its own name out of `Host` (which undoes DNS rebinding) or `Origin`.

@@ -1,4 +1,4 @@
-"""What did not end OK: a `google.rpc.Status` as JSON, with the HTTP status that its code has by `google/rpc/code.proto`."""
+"""Calls that did not end OK: a `google.rpc.Status` as JSON, and the HTTP status of its code by `google/rpc/code.proto`."""
 
 import json
 from collections.abc import Mapping

@@ -100,7 +100,7 @@ def fields_of(descriptor: Descriptor, path: str) -> tuple[FieldDescriptor, ...]:
     for name in path.split("."):
         field = _field(here, name) if here is not None else None
         if field is None or (found and is_repeated(found[-1])):
-            raise malformed(f"{path!r} is no field of {descriptor.full_name}")
+            raise malformed(f"{path!r} is not a field of {descriptor.full_name}")
         found.append(field)
         here = field.message_type
     if here is not None and here.full_name not in IN_URLS:
@@ -109,7 +109,7 @@ def fields_of(descriptor: Descriptor, path: str) -> tuple[FieldDescriptor, ...]:
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
-    """Whether a field holds a list; its default is one in all versions of protobuf, which have no other way in common."""
+    """Return whether a field holds a list: its default is one, the only sign that all versions of protobuf have in common."""
     return isinstance(field.default_value, list)
 
 
