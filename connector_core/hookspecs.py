@@ -5,7 +5,7 @@ a module or object that carries functions marked with `@hookimpl`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -25,7 +25,8 @@ class BridgedPlugin(msgspec.Struct, frozen=True):
 
     Attributes:
         name: its name among the bridge's; on the host it is `BRIDGE/NAME`.
-        load: imports it and returns its connectors; the host calls it under a guard of its own.
+        load: imports it and returns its connectors; the host calls it under a guard of its own, in a thread of its own.
+        within: gives what `load` happens in; the host leaves it at the end of `load`, and in its stead where it hangs.
         distribution: the installed distribution that it comes from.
         version: that distribution's version.
         value: what is imported, for messages.
@@ -38,6 +39,7 @@ class BridgedPlugin(msgspec.Struct, frozen=True):
     version: str | None = None
     value: str = ""
     summary: str = ""
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class Adopted(msgspec.Struct):

@@ -19,7 +19,6 @@ from connector_core.cli.report import Served, print_list, print_plugins
 from connector_core.description import PluginIdentity
 from connector_core.errors import ConflictError, PluginLoadError, SettingsError, SetupError
 from connector_core.plugins import (
-    BRIDGES,
     FailedPlugin,
     PluginLoadResult,
     PluginSource,
@@ -123,7 +122,7 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
 
     found = discover(settings)
     if not any(source.identity.name == bridge for source in found.sources):
-        raise SettingsError(f"the plugin {bridge!r} is not installed: pip install {BRIDGES[bridge]}")
+        raise SettingsError(f"the plugin {bridge!r} is not installed: pip install connector-plugin-{bridge}")
     with _answers_alone_on_stdout():
         everything = load_discovered(found, settings)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})

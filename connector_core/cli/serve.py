@@ -104,7 +104,7 @@ async def _serve(
 
     server.metrics.log_lines_dropped.set_function(lambda: log.dropped)
     await run_server(server, on_started)
-    return server.invoker.abandoned > 0
+    return server.invoker.abandoned > 0 or any(plugin.hangs for plugin in result.failed)
 
 
 def _announce(server: ConnectorServer) -> None:

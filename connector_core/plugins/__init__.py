@@ -15,7 +15,6 @@ from connector_core.plugins.discovery import (
     refuse_shared_names,
 )
 from connector_core.plugins.distributions import BrokenDistribution, InstalledPoint, InstalledPoints, entry_points_of
-from connector_core.plugins.hooks import BRIDGES
 from connector_core.plugins.loading import (
     PluginSelection,
     load_discovered,
@@ -24,7 +23,6 @@ from connector_core.plugins.loading import (
 )
 
 __all__ = [
-    "BRIDGES",
     "BrokenDistribution",
     "Discovered",
     "FailedPlugin",

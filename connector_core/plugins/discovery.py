@@ -107,11 +107,15 @@ class LoadedPlugin(FoundPlugin, frozen=True):
 
 
 class FailedPlugin(FoundPlugin, frozen=True):
-    """A plugin that did not load: the reason in a sentence, and the traceback for those who mend it."""
+    """A plugin that did not load: the reason in a sentence, and the traceback for those who mend it.
+
+    `hangs` tells that a thread still loads it.
+    """
 
     reason: str
     traceback: str
     seconds: float
+    hangs: bool = False
 
 
 class SkippedPlugin(FoundPlugin, frozen=True):

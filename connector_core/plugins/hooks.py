@@ -1,7 +1,6 @@
 """One plugin's hooks: found, checked and called."""
 
 import inspect
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import ModuleType
@@ -30,9 +29,6 @@ a plugin is a module with a function marked as a hook:
     def register_connectors():
         return [MyConnector()]"""
 
-BRIDGES = {"flytekit": "connector-plugin-flytekit", "flyte": "connector-plugin-flyte"}
-"""Which distribution serves the connectors that are written for another package."""
-
 
 class Bridge(NamedTuple):
     """A loaded plugin that knows connectors of another kind when a module registers them."""
@@ -52,14 +48,25 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 def load(
-    source: PluginSource, config: Mapping[str, Any], bridges: Sequence[Bridge], places: Sequence[str] = ()
+    source: PluginSource,
+    config: Mapping[str, Any],
+    bridges: Sequence[Bridge],
+    stack: ExitStack,
+    places: Sequence[str] = (),
 ) -> Loaded:
     """Import a plugin, call its hooks and inspect its connectors.
+
+    Args:
+        source: the plugin.
+        config: its section of the settings.
+        bridges: the bridges that were loaded.
+        stack: takes what bridges do around an import, to be left when this is over or given up.
+        places: what tasks may use whatever the section says.
 
     Raises:
         PluginLoadError: it brings what cannot be served.
     """
-    plugin, adopted, knowing = _import(source, bridges)
+    plugin, adopted, knowing = _import(source, bridges, stack)
     if isinstance(plugin, type):
         raise PluginLoadError(
             f"the entry point {source.value!r} is the class {plugin.__qualname__}; name a module or an instance"
@@ -95,25 +102,38 @@ def load(
     )
 
 
-def _import(source: PluginSource, bridges: Sequence[Bridge]) -> tuple[Any, Adopted, str | None]:
+def _import(source: PluginSource, bridges: Sequence[Bridge], stack: ExitStack) -> tuple[Any, Adopted, str | None]:
     """Return what was imported, what bridges saw appear meanwhile, and the name of the first that saw anything."""
     if not source.is_module:
-        return source.load(), Adopted(), None
-    with ExitStack() as stack:
+        plugin = source.load()
+        if isinstance(plugin, _Hooks):
+            stack.enter_context(plugin.found.within())
+        return plugin, Adopted(), None
+    with stack.enter_context(ExitStack()) as watches:
         seen = {
-            bridge.identity.name: stack.enter_context(watch)
+            bridge.identity.name: watches.enter_context(watch)
             for bridge in bridges
             for watch in bridge.hook.adopt_module(module=source.value)
         }
         try:
             plugin = source.load()
         except ModuleNotFoundError as error:
-            if (package := BRIDGES.get((error.name or "").split(".")[0])) is not None:
-                raise PluginLoadError(f"{error}; what serves its connectors is: pip install {package}") from error
-            raise
+            raise PluginLoadError(_missing(error)) from error
     connectors = [connector for one in seen.values() for connector in one.connectors]
     knowing = next((name for name, one in seen.items() if one.connectors or one.note), None)
     return plugin, Adopted(connectors, " ".join(one.note for one in seen.values() if one.note)), knowing
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").split(".")[0]
+    if not package:
+        return str(error)
+    return f"{error}; install it, or its bridge {_bridge_of(package)} if the module's connectors are written for it"
+
+
+def _bridge_of(package: str) -> str:
+    """Return the distribution of the bridge that serves a package's connectors, as bridges are named by convention."""
+    return f"connector-plugin-{package.replace('_', '-')}"
 
 
 def _without_hooks(source: PluginSource, bridges: Sequence[Bridge]) -> str:
@@ -122,10 +142,8 @@ def _without_hooks(source: PluginSource, bridges: Sequence[Bridge]) -> str:
         return f"{text}; {WHAT_A_PLUGIN_LOOKS_LIKE}"
     for bridge in bridges:
         text += f", and plugin {bridge.identity.name} saw it register no connector"
-    present = {bridge.identity.distribution for bridge in bridges}
-    missing = [(root, one) for root, one in BRIDGES.items() if one not in present and root in sys.modules]
-    for root, package in missing:
-        text += f"; if it registers connectors with {root}, they are served by {package}: pip install {package}"
+    bridge_name = _bridge_of("PACKAGE")
+    text += f"; connectors that are written for another package are served by its bridge, which is named {bridge_name}"
     return f"{text}; {WHAT_A_PLUGIN_LOOKS_LIKE}"
 
 

@@ -3,6 +3,8 @@
 import time
 import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,15 +23,23 @@ from connector_core.plugins.discovery import (
     discover,
     refuse_shared_names,
 )
-from connector_core.plugins.hooks import Bridge, load
+from connector_core.plugins.hooks import Bridge, Loaded, load
+from connector_core.plugins.timed import LoadTimeoutError, within
 from connector_core.plugins.unknown import unknown_names
 from connector_core.settings import Settings, section
 
+_OF_THE_MAIN_THREAD = {
+    "signal only works in main thread": "signal handlers are the host's; set yours in a process of your own",
+    "There is no current event loop in thread": "plugins are loaded in a thread without an event loop; take it in start()",
+}
+"""What plugins cannot do while they are loaded, by the words that Python has for it, and what they can do instead."""
+
 
 class PluginSelection(msgspec.Struct, frozen=True):
-    """Which plugins to load, and with which sections of the settings.
+    """Which plugins to load, with which sections of the settings, and in how many seconds each.
 
-    `names` are those of all that were found; `places` are what tasks may use whatever the sections say.
+    `names` are those of all that were found; `places` are what tasks may use whatever the sections say; 0 for `load_timeout`
+    loads plugins in the caller's thread, however long it takes.
     """
 
     allow: Sequence[str] = ()
@@ -37,6 +47,7 @@ class PluginSelection(msgspec.Struct, frozen=True):
     configs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     names: Collection[str] = ()
     places: Sequence[str] = ()
+    load_timeout: float = 60
 
     def reason_to_skip(self, plugin: PluginIdentity) -> str | None:
         """Say why the settings keep a plugin out, if they do; who lets in a bridge lets in what it brings, and the reverse."""
@@ -78,16 +89,12 @@ class _Loading:
         began = time.perf_counter()
         whose = CODE.set(Subject(source.identity.name))  # lines of the log say so
         try:
-            config = self._config_of(source.identity.name)
-            loaded = load(source, config, self._bridges, self._selection.places)
+            loaded = within(self._selection.load_timeout, source.identity.name, partial(self._load, source))
             refuse_shared_names(loaded.bridged)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - plugin code may raise anything, and must stop nobody else
-            seconds = time.perf_counter() - began
-            self._failed.append(
-                FailedPlugin(source.identity, _reason(error, source.identity), traceback.format_exc(), seconds)
-            )
+            self._failed.append(_failed(source.identity, error, time.perf_counter() - began))
             return
         finally:
             CODE.reset(whose)
@@ -98,6 +105,10 @@ class _Loading:
         for bridged in loaded.bridged:
             self.load(bridged)
 
+    def _load(self, source: PluginSource, stack: ExitStack) -> Loaded:
+        config = self._config_of(source.identity.name)
+        return load(source, config, self._bridges, stack, self._selection.places)
+
     def _config_of(self, plugin: str) -> Mapping[str, Any]:
         return section(self._selection.configs, plugin, self._selection.names) or {}
 
@@ -106,13 +117,21 @@ class _Loading:
         return PluginLoadResult(tuple(self._loaded), tuple(self._failed), tuple(self._skipped))
 
 
+def _failed(plugin: PluginIdentity, error: BaseException, seconds: float) -> FailedPlugin:
+    if isinstance(error, LoadTimeoutError):
+        return FailedPlugin(plugin, error.message, error.stack, seconds, hangs=True)
+    return FailedPlugin(plugin, _reason(error, plugin), "".join(traceback.format_exception(error)), seconds)
+
+
 def _reason(error: BaseException, plugin: PluginIdentity) -> str:
     """Say why a plugin did not load, in words that follow its name."""
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r})"
     if isinstance(error, PluginLoadError):
         return error.message.removeprefix(f"plugin {plugin}").removeprefix(":").lstrip()
-    return f"{type(error).__name__}: {_text(error)}"
+    text = _text(error)
+    why = next((why for mark, why in _OF_THE_MAIN_THREAD.items() if mark in text), "")
+    return f"{type(error).__name__}: {text}{why and f'; {why}, or set load_timeout = 0'}"
 
 
 def _text(error: BaseException) -> str:
@@ -136,6 +155,8 @@ def load_from_settings(settings: Settings, places: Sequence[str] = ()) -> Plugin
 def load_discovered(found: Discovered, settings: Settings, places: Sequence[str] = ()) -> PluginLoadResult:
     """Load what the settings let in, each plugin with its own section of them."""
     names = [source.identity.name for source in found.sources]
-    selection = PluginSelection(settings.allow_plugin, settings.block_plugin, settings.plugins, names, places)
+    selection = PluginSelection(
+        settings.allow_plugin, settings.block_plugin, settings.plugins, names, places, settings.load_timeout
+    )
     result = load_plugins(found.sources, selection)
     return replace(result, warnings=tuple(unknown_names(settings, result)), broken=found.broken)

@@ -86,6 +86,13 @@ class Settings(Table, frozen=True):
         "Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
         "added; calls under way are finished. 0: never.",
     ] = 1800
+    load_timeout: Annotated[
+        float,
+        Meta(ge=0),
+        "Seconds that the import of a plugin may take, its hooks included; one that hangs is left out. "
+        "0 sets no limit and loads plugins in the main thread.",
+        Flag(),
+    ] = 60
     start_timeout: Annotated[Seconds, "Seconds that a connector's `start()` may take.", Flag()] = 30
     max_request_bytes: Annotated[Count, "The largest request that is accepted, in bytes.", Flag()] = 64 * 1024 * 1024
     max_json_bytes: Annotated[

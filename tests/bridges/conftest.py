@@ -33,10 +33,10 @@ def bridge_flyte(site: SitePackages, sdk_registry: None) -> Bridge:
         modules = [site.add(f"flyte-{position}", code, group=GROUP) for position, code in enumerate(codes)]
         arrivals = Arrivals(modules)
         with warnings.catch_warnings(action="ignore"):  # the SDK's own modules have some
-            return [
-                connector
-                for module in modules
-                for connector in arrivals.load(module, partial(importlib.import_module, module))
-            ]
+            return [connector for module in modules for connector in load(arrivals, module)]
+
+    def load(arrivals: Arrivals, module: str) -> list[BridgedConnector]:
+        with registered():
+            return arrivals.load(module, partial(importlib.import_module, module))
 
     return bridge

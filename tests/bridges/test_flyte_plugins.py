@@ -156,3 +156,30 @@ def test_importing_the_sdk_leaves_the_process_as_it_was_and_its_log_lines_go_the
     """
     lines = run(sys.executable, "-c", textwrap.dedent(code)).stdout.splitlines()
     assert lines == ["HOST WARNING flyte.user from a task", "HOST WARNING flyte from a connector"]
+
+
+def test_an_entry_point_that_names_no_module_fails_alone(site: SitePackages, load: Load) -> None:
+    site.add("one", plain("t_one"), group=GROUP)
+    site.add("odd", "", group=GROUP, entry_point="my-plugin.connector", distribution="flyteplugins-odd")
+    result = load()
+    assert brought(result) == {"flyte/one": ["Plain t_one"]}
+    (failed,) = result.failed
+    assert failed.identity.name == "flyte/odd"
+    assert "'my-plugin.connector' of distribution flyteplugins-odd names no module" in failed.reason
+
+
+def test_two_entry_points_of_one_name_are_told_apart_by_their_distributions(site: SitePackages, load: Load) -> None:
+    site.add("same", plain("t_left"), group=GROUP, distribution="left-dist")
+    site.add("same", plain("t_right"), group=GROUP, distribution="right-dist")
+    assert brought(load()) == {"flyte/same-left-dist": ["Plain t_left"], "flyte/same-right-dist": ["Plain t_right"]}
+
+
+def test_one_that_hangs_fails_alone(site: SitePackages, load: Load) -> None:
+    site.add("one", plain("t_one"), group=GROUP)
+    code = f"{textwrap.dedent(plain('t_left'))}\nimport threading\nNEVER = threading.Event()\nNEVER.wait()\n"
+    module = site.add("bad", code, group=GROUP)
+    site.add("two", plain("t_two"), group=GROUP)
+    result = load(selection=PluginSelection(load_timeout=3))
+    sys.modules[module].NEVER.set()  # its thread holds the module's lock
+    assert brought(result) == {"flyte/one": ["Plain t_one"], "flyte/two": ["Plain t_two"]}
+    assert [(plugin.identity.name, plugin.hangs) for plugin in result.failed] == [("flyte/bad", True)]

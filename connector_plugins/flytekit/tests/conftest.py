@@ -59,12 +59,16 @@ class Site:
     def plugin(self, name: str, code: str, *, distribution: str | None = None) -> str:
         """Install a plugin with an entry point of `flytekit.plugins`; return its module's name."""
         module = self.module(name, code)
+        self.entry_point(name, module, distribution=distribution)
+        return module
+
+    def entry_point(self, name: str, value: str, *, distribution: str | None = None) -> None:
+        """Install a distribution with an entry point of `flytekit.plugins` of any value."""
         distribution = distribution or f"flytekitplugins-{name}"
         info = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[flytekit.plugins]\n{name} = {module}\n")
-        return module
+        (info / "entry_points.txt").write_text(f"[flytekit.plugins]\n{name} = {value}\n")
 
 
 @pytest.fixture

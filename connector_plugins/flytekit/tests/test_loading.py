@@ -254,3 +254,38 @@ async def test_a_call_never_takes_ctrl_c_from_the_host(bridge: PluginSource, ser
     assert signal.getsignal(signal.SIGINT) is before
     signal.signal(signal.SIGINT, taken)
     assert logging.getLogger("flytekit").handlers == []
+
+
+@pytest.mark.parametrize("value", ["my-plugin.connector", "", "two words"])
+def test_an_entry_point_that_names_no_module_fails_alone(bridge: PluginSource, site: Site, value: str) -> None:
+    site.plugin("good", "ConnectorRegistry.register(Jobs('good_jobs'))")
+    site.entry_point("odd", value)
+    result = load(bridge)
+    (failed,) = result.failed
+    assert str(failed.identity) == "'flytekit/odd' (distribution flytekitplugins-odd 1.0)"
+    assert f"entry point odd = {value!r} of distribution flytekitplugins-odd names no module" in failed.reason
+    assert {"flytekit/good", "flytekit/sensor"} <= {plugin.identity.name for plugin in result.loaded}
+
+
+def test_a_plugin_of_a_distribution_without_metadata_fails_alone(bridge: PluginSource, site: Site) -> None:
+    module = site.plugin("damaged", "ConnectorRegistry.register(Jobs('damaged'))")
+    (site.folder / "flytekitplugins_damaged-1.0.dist-info" / "METADATA").unlink()
+    (failed,) = load(bridge).failed
+    assert "METADATA is missing or empty; reinstall the distribution" in failed.reason
+    assert module not in sys.modules
+
+
+def test_one_that_hangs_fails_alone_and_leaves_the_process_as_it_was(bridge: PluginSource, site: Site) -> None:
+    code = "ConnectorRegistry.register(Jobs('left'))\nimport threading\nNEVER = threading.Event()\nNEVER.wait()"
+    module = site.plugin("bad", code)
+    site.plugin("good", "ConnectorRegistry.register(Jobs('good_jobs'))")
+    before = sys.stdout, logging.getLogger().handlers[:]
+    result = load(bridge, load_timeout=3)
+    sys.modules[module].NEVER.set()  # its thread holds the module's lock
+    assert [plugin.identity.name for plugin in result.failed] == ["flytekit/bad"]
+    assert result.failed[0].hangs
+    assert {"flytekit/good", "flytekit/sensor"} <= {plugin.identity.name for plugin in result.loaded}
+    assert "left" not in {
+        str(one) for plugin in result.loaded for entry in plugin.connectors for one in entry.categories
+    }
+    assert (sys.stdout, logging.getLogger().handlers[:]) == before

@@ -13,7 +13,7 @@ Own = AsyncConnector[Any]
 
 
 class Arrivals:
-    """Runs imports one after the other and tells what each of them registered.
+    """Runs imports one after the other and tells what each of them registered; the SDK's registry is empty before each.
 
     Args:
         modules: those that are loaded by themselves. What one of them defines is its own, even if another imports it first.
@@ -25,10 +25,14 @@ class Arrivals:
 
     def load(self, module: str, do_import: Callable[[], Any]) -> list[BridgedConnector]:
         """Return the connectors that an import registers; of one that raises, nothing stays registered."""
-        with registered() as found:
+        try:
             do_import()
+        except BaseException:
+            for registered_now in _registry():
+                registered_now.clear()
+            raise
         mine = self._early.pop(module, [])
-        for connector in found:
+        for connector in everything():
             home = type(connector).__module__
             if home != module and home in self._modules:
                 self._early.setdefault(home, []).append(connector)

@@ -1,15 +1,15 @@
 """Connectors of Flyte's SDK 2 that installed packages or the modules of --modules bring; there is none of either here."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from importlib_metadata import EntryPoint, entry_points
-
 from connector_core import hookimpl
 from connector_core.hookspecs import Adopted, BridgedPlugin
+from connector_core.plugins import InstalledPoint, entry_points_of
 from connector_plugin_flyte.quiet import SDK, undisturbed
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ GROUP = "flyte.connectors"
 @hookimpl
 def find_bridged_plugins() -> Sequence[BridgedPlugin]:
     """Find the packages that bring connectors of the SDK; it is imported with the first of them."""
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    arrivals = cache(partial(_arrivals, tuple(point.module for point in points)))
-    return [_bridged(point, arrivals) for point in points]
+    points = entry_points_of(GROUP).points
+    arrivals = cache(partial(_arrivals, tuple(point.value.split(":")[0].strip() for point in points)))
+    times = Counter(point.name for point in points)
+    return [_bridged(point, arrivals, times[point.name] > 1) for point in points]
 
 
 @hookimpl
@@ -47,16 +48,29 @@ def adopt_module(module: str) -> Iterator[Adopted]:  # noqa: ARG001 - the hook's
         adopted.connectors += bridged(everything())
 
 
-def _bridged(point: EntryPoint, arrivals: "Callable[[], Arrivals]") -> BridgedPlugin:
+def _bridged(point: InstalledPoint, arrivals: "Callable[[], Arrivals]", is_name_taken: bool) -> BridgedPlugin:
     def load() -> "list[BridgedConnector]":
         return arrivals().load(point.module, point.load)
 
-    distribution = point.dist
-    name, version = (distribution.name, distribution.version) if distribution else (None, None)
-    return BridgedPlugin(point.name, load, name, version, point.value, "it registers no connector with flyte")
+    name = f"{point.name}-{point.distribution}" if is_name_taken else point.name
+    summary = "it registers no connector with flyte"
+    return BridgedPlugin(name, load, point.distribution, point.version, point.value, summary, _kept_apart)
+
+
+@contextmanager
+def _kept_apart() -> Iterator[None]:
+    """Import the SDK, or what uses it, in here: the process stays as it was, and the SDK's registry is empty before."""
+    if SDK in sys.modules:
+        from connector_plugin_flyte.loading import registered
+
+        with registered():
+            yield
+        return
+    with undisturbed():
+        yield
 
 
 def _arrivals(modules: Sequence[str]) -> "Arrivals":
-    with undisturbed():
-        from connector_plugin_flyte.loading import Arrivals
+    from connector_plugin_flyte.loading import Arrivals
+
     return Arrivals(modules)

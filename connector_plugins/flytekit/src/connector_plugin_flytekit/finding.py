@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from importlib_metadata import EntryPoint, entry_points, version
+from importlib_metadata import version
 
 from connector_core.connector import ConnectorBase
+from connector_core.errors import PluginLoadError
 from connector_core.hookspecs import Adopted, BridgedPlugin
+from connector_core.plugins import InstalledPoint, entry_points_of
 from connector_plugin_flytekit.containment import GROUP, contained, import_flytekit
 
 import_flytekit()  # whatever is imported below imports it, and its plugins with it unless it is here already
 
-from connector_plugin_flytekit.appearing import Appearance, appeared, watching  # noqa: E402
+from connector_plugin_flytekit.appearing import Appearance, appeared, take_stock, watching  # noqa: E402
 from connector_plugin_flytekit.connectors import bridged, own_name  # noqa: E402
 
 BUILT_IN = {"sensor": "flytekit.sensor", "webhook": "flytekit.extras.webhook"}
@@ -24,12 +26,13 @@ BUILT_IN = {"sensor": "flytekit.sensor", "webhook": "flytekit.extras.webhook"}
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """A plugin of flytekit's: what it is called here, what to import, and where it is from."""
+    """A plugin of flytekit's: what it is called here, what to import, where it is from, and why it must not be imported."""
 
     name: str
     module: str
-    distribution: str | None
-    version: str | None
+    distribution: str
+    version: str
+    problem: str = ""
 
 
 def find_plugins() -> list[BridgedPlugin]:
@@ -43,6 +46,7 @@ def find_plugins() -> list[BridgedPlugin]:
             origin.version,
             origin.module,
             "It registers no connector with flytekit.",
+            partial(_importing, origin.module),
         )
         for origin in origins
     ]
@@ -64,21 +68,31 @@ def adopt(module: str) -> Iterator[Adopted]:
 
 
 def _origins() -> list[_Origin]:
-    points = sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
+    points = list(dict.fromkeys(entry_points_of(GROUP).points))
     times = Counter(point.name for point in points)
     built_in = [_Origin(name, module, "flytekit", version("flytekit")) for name, module in BUILT_IN.items()]
     return built_in + [_of_entry_point(point, times[point.name] > 1 or point.name in BUILT_IN) for point in points]
 
 
-def _of_entry_point(point: EntryPoint, is_name_taken: bool) -> _Origin:
-    distribution = point.dist
-    name, installed = (distribution.name, distribution.version) if distribution else (None, None)
-    return _Origin(f"{point.name}-{name}" if is_name_taken else point.name, point.module, name, installed)
+def _of_entry_point(point: InstalledPoint, is_name_taken: bool) -> _Origin:
+    name = f"{point.name}-{point.distribution}" if is_name_taken else point.name
+    try:
+        return _Origin(name, point.module, point.distribution, point.version, point.problem)
+    except PluginLoadError as error:
+        return _Origin(name, point.value, point.distribution, point.version, error.message)
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    with contained(), watching(module):
+        yield
 
 
 def _load(origin: _Origin, origins: Sequence[_Origin]) -> list[ConnectorBase]:
-    with contained(), watching(origin.module):
-        importlib.import_module(origin.module)
+    if origin.problem:
+        raise PluginLoadError(origin.problem)
+    importlib.import_module(origin.module)
+    take_stock(origin.module)
     return [_bridged(one) for one in appeared() if _owner(one, origins) == origin]
 
 
