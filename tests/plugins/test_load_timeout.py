@@ -131,7 +131,7 @@ def test_what_a_bridge_does_around_an_import_is_undone_for_one_that_hangs(site: 
         "failed": ["bridge/hangs", "fake_module_that_hangs"],
         "skipped": [],
     }
-    assert [str(one) for one in result.loaded[1].connectors[0].categories] == ["around-well"]
+    assert [str(one) for one in result.loaded[1].descriptions[0].categories] == ["around-well"]
     assert [entry for entry in sys.path if entry.startswith("around-")] == []
 
 

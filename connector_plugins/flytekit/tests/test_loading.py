@@ -286,6 +286,6 @@ def test_one_that_hangs_fails_alone_and_leaves_the_process_as_it_was(bridge: Plu
     assert result.failed[0].hangs
     assert {"flytekit/good", "flytekit/sensor"} <= {plugin.identity.name for plugin in result.loaded}
     assert "left" not in {
-        str(one) for plugin in result.loaded for entry in plugin.connectors for one in entry.categories
+        str(one) for plugin in result.loaded for entry in plugin.descriptions for one in entry.categories
     }
     assert (sys.stdout, logging.getLogger().handlers[:]) == before
