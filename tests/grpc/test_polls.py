@@ -25,7 +25,6 @@ from connector_core.errors import (
 )
 from connector_core.invocation.offers import JobOffer
 from connector_core.jobs.memory_process import ProcessMemory
-from connector_core.jobs.memory_sqlite import SqliteMemory
 from connector_core.jobs.polls import Polls
 from connector_core.settings import Settings
 from connector_core.tables import read
@@ -746,9 +745,7 @@ async def test_a_memory_that_fails_costs_no_answer(tmp_path: Path) -> None:
     connector, _script = scripted(Resource(Phase.QUEUED), BUSY, Resource(Phase.SUCCEEDED))
     settings = {"memory": {"kind": "sqlite", "path": tmp_path / "memory.sqlite"}}
     async with running_server(connector, settings=settings) as server:
-        memory = server.server.memory
-        assert isinstance(memory, SqliteMemory)
-        await memory._run(lambda: memory._database.execute("DROP TABLE memory"))
+        await server.server.memory.close()
         phases = [Phase((await server.get("job", job("1"))).phase) for _ in range(3)]
     assert phases == [Phase.QUEUED, Phase.RUNNING, Phase.SUCCEEDED]
 

@@ -104,7 +104,8 @@ async def test_another_host_answers_unavailable_naming_the_owner(bench: Any) -> 
     meta = bench.shell("sleep 1000")
     with tempfile.TemporaryDirectory() as elsewhere:
         other = ProcessConnector(read_config({"allow": ["/bin/sh"], "state": elsewhere}))
-        async with running_server(other, settings={"ride_out": {"failures": 0}}) as host:
+        settings = {"ride_out": {"failures": 0}, "deadlines": {"get": 0.5}}
+        async with running_server(other, settings=settings) as host:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await host.get("process", meta.encode())
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
