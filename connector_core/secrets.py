@@ -12,7 +12,7 @@ _MOST_BROUGHT = 1000
 
 
 class SecretStr:
-    """A text that hides itself: whoever wants it asks for it by `get_secret_value`."""
+    """A text that hides itself; `get_secret_value` returns it."""
 
     __slots__ = ("_text",)
 
@@ -70,7 +70,7 @@ class SecretSource:
 
         Raises:
             SecretNotFoundError: naming both places where it was looked for.
-            ValueError: `key` or `group` is no plain name.
+            ValueError: `key` or `group` is not a plain name.
         """
         parts = [part for part in (group, key) if part]
         if not key or any("/" in part or "\0" in part or part in {".", ".."} for part in parts):
@@ -120,7 +120,7 @@ def get_secret(key: str, group: str | None = None) -> SecretStr:
 
     Raises:
         SecretNotFoundError: naming both places where it was looked for.
-        ValueError: `key` or `group` is no plain name.
+        ValueError: `key` or `group` is not a plain name.
     """
     return (_source.get() or SecretSource()).get(key, group)
 

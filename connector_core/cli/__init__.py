@@ -1,9 +1,11 @@
 """The command line: parse and delegate."""
 
+import contextlib
 import gc
 import io
 import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -30,3 +32,11 @@ def use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process though threads of plugin code hang, whatever that code has done to the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or taken away
+            stream.flush()
+    os._exit(code)

@@ -101,7 +101,8 @@ def _answers(name: str, task_type: str | None, kind: str | None) -> dict[str, st
         kind = _ask(f"Kind ({' or '.join(kinds)})", default=kinds[0])
     if kind not in kinds:
         raise SettingsError(
-            f"there is no kind {kind!r} of connectors: 'async' has jobs that go on by themselves, 'sync' answers at once"
+            f"unknown kind {kind!r} of connectors; "
+            "write 'async' (jobs that go on by themselves) or 'sync' (one answer at once)"
         )
     return {"name": name, "task_type": task_type, "kind": kind, "_core": core_requirement(version("connector-core"))}
 
@@ -117,7 +118,7 @@ def _ask(question: str, default: str) -> str:
 
 def _write(answers: Mapping[str, str], output: Path) -> Path:
     if not output.is_dir():
-        raise SettingsError(f"there is no folder {output}: make it first, or choose another with --output")
+        raise SettingsError(f"--output {output}: no such folder; make it first, or choose another")
     try:
         # Rendered beside its place and moved there when it is whole, so that nobody finds half a package.
         with TemporaryDirectory(prefix=".connector-host-new-", dir=output) as scratch:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from connector_core.cli import exit_at_once
 from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
@@ -50,9 +50,7 @@ def serve(
     hung = serve_until_stopped(read_settings())
     if hung:
         # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        exit_at_once(0)
     return 0
 
 

@@ -21,7 +21,7 @@ _KNOWN_KEYS = frozenset({"idempotency_key"})
 """Names with such a word that hold no secret."""
 
 _LONGEST_KNOWN_NAME = 100
-"""Names are few, and those of each line the same; what is longer is no name, and not kept."""
+"""Names are few, and those of each line the same; what is longer is not a name, and not kept."""
 
 MAX_TEXT = 64 * 1024
 _MAX_DEPTH = 8

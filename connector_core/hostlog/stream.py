@@ -152,8 +152,8 @@ def _set_levels(levels: Mapping[str, int]) -> None:
 
 
 def _dropped(number: int) -> Entry:
-    said = f"{number:,} lines of the log were dropped before this one: whoever reads it did not keep up"
-    return Entry(time.time(), logging.WARNING, _log.name, said, None, {"dropped": number}, None, "")
+    event = f"{number:,} lines of the log were dropped before this one: its reader did not keep up"
+    return Entry(time.time(), logging.WARNING, _log.name, event, None, {"dropped": number}, None, "")
 
 
 def _only_through(write: Callable[[logging.LogRecord], None]) -> Callable[[], None]:
@@ -263,8 +263,8 @@ def _log_what_is_printed() -> Callable[[], None]:
             _log.error("thread %s ended with an error", name, exc_info=args.exc_value)
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
-        said = args.err_msg or "an error was ignored where no code could have caught it"
-        _log.error("%s", said, exc_info=args.exc_value)
+        message = args.err_msg or "an error was ignored where no code could have caught it"
+        _log.error("%s", message, exc_info=args.exc_value)
 
     threading.excepthook, sys.unraisablehook = of_thread, unraisable
 

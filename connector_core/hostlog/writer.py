@@ -1,4 +1,4 @@
-"""A thread that writes the log, so that nobody who logs waits for whoever reads it."""
+"""A thread that writes the log, so that code that logs does not wait for its reader."""
 
 import os
 import select
@@ -79,7 +79,7 @@ class Writer:
             return self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout)
 
     def close(self, timeout: float) -> None:
-        """Write what waits; lines that come later are written at once, by whoever logs them."""
+        """Write what waits; later lines are written at once, in the thread that logs them."""
         if self.flush(timeout):
             self._is_direct = True
             descriptor, self._descriptor = self._descriptor, None
@@ -123,13 +123,13 @@ class Writer:
             for chunk in _chunks(f"{self._render(entry)}\n" for entry in batch):
                 _write_all(self._stream if self._descriptor is None else self._descriptor, chunk)
         except (OSError, ValueError):
-            return  # whoever read it has gone, or it is closed: there is nobody to tell
+            return  # its reader has gone, or it is closed: there is nobody to tell
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
     """Put lines together as far as the kernel writes them in one piece, so that child processes' lines do not get into them.
 
-    A lone surrogate, which stands for a byte that is no text, becomes the escape that JSON has for it.
+    A lone surrogate, which stands for a byte that is not UTF-8, becomes the escape that JSON has for it.
     """
     chunk = b""
     for line in lines:

@@ -91,7 +91,7 @@ def _datetime(literal: Literal, value: datetime, _depth: int) -> None:
         stamp.seconds, stamp.nanos = seconds, rest.microseconds * 1000
         stamp.SetInParent()
     except (ValueError, TypeError, OverflowError):  # such as pandas' NaT, which calls itself a datetime
-        raise Refusal(f"{name_of(value)} that is no point in time: {shown(value)}") from None
+        raise Refusal(f"{name_of(value)} that is not a point in time: {shown(value)}") from None
     if not -62_135_596_800 <= seconds < 253_402_300_800:
         raise Refusal(f"a datetime that is outside of the years 1 to 9999 in UTC: {value.isoformat()}")
 

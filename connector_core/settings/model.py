@@ -72,9 +72,9 @@ class Settings(Table, frozen=True):
     in_place: Annotated[
         Names, "Plugins that you vouch for: their async code runs on the serving loop, which is faster."
     ] = ()
-    stall_seconds: Annotated[
-        Seconds, "Report a plugin whose async code keeps its loop to itself for so many seconds."
-    ] = 1.0
+    stall_seconds: Annotated[Seconds, "Report a plugin whose async code blocks its event loop for so many seconds."] = (
+        1.0
+    )
     timeout: Annotated[Seconds | None, "Stop the server after so many seconds.", Flag()] = None
     grace: Annotated[
         float, Meta(ge=0), "Seconds that calls in flight have to finish when the host is asked to stop.", Flag()

@@ -1,45 +1,41 @@
 """The tables of the settings, each validated by itself."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from connector_core.errors import SettingsError
 from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretSource, SecretStr
 from connector_core.settings.kinds import Count, Seconds, SecretNames, lines_of
-from connector_core.tables import Meta, Table
+from connector_core.tables import Meta, Table, made_table
 
 MIN_KEY_CHARACTERS = 16
 
 
-def _deadline(operation: str) -> float:
-    seconds = OPERATIONS[operation].deadline
-    assert seconds is not None  # noqa: S101 - operations of the lifecycle have no setting here
-    return seconds
+_DEADLINES: Mapping[str, float] = {
+    name: operation.deadline for name, operation in OPERATIONS.items() if operation.deadline is not None
+}
 
+if TYPE_CHECKING:
 
-class DeadlineSettings(Table, frozen=True):
-    """How long a call may take, in seconds; a client's shorter deadline wins."""
+    class DeadlineSettings(Table, frozen=True):
+        """How long a call may take, in seconds, by operation; a client's shorter deadline wins."""
 
-    create: Annotated[Seconds, "Deadline of `create`, in seconds."] = _deadline("create")
-    get: Annotated[Seconds, "Deadline of `get`, in seconds."] = _deadline("get")
-    get_many: Annotated[Seconds, "Deadline of `get_many`, in seconds."] = _deadline("get_many")
-    delete: Annotated[Seconds, "Deadline of `delete`, in seconds."] = _deadline("delete")
-    do: Annotated[Seconds, "Deadline of a sync connector's `do`, in seconds."] = _deadline("do")
-    get_metrics: Annotated[Seconds, "Deadline of `get_metrics`, in seconds."] = _deadline("get_metrics")
-    get_logs: Annotated[Seconds, "Deadline of a whole `get_logs` stream, in seconds."] = _deadline("get_logs")
+        def __getattr__(self, operation: str) -> float: ...
 
+    class OperationDeadlines(Table, frozen=True):
+        """Deadlines that differ from the general ones, in seconds, by operation."""
 
-class OperationDeadlines(Table, frozen=True):
-    """Deadlines that differ from the general ones, in seconds."""
+        def __getattr__(self, operation: str) -> float | None: ...
 
-    create: Seconds | None = None
-    get: Seconds | None = None
-    get_many: Seconds | None = None
-    delete: Seconds | None = None
-    do: Seconds | None = None
-    get_metrics: Seconds | None = None
-    get_logs: Seconds | None = None
+else:
+    # Made from the table of operations, so that a new one is said there alone.
+    DeadlineSettings = made_table(
+        "DeadlineSettings",
+        {name: (Annotated[Seconds, f"Deadline of `{name}`, in seconds."], _DEADLINES[name]) for name in _DEADLINES},
+    )
+    OperationDeadlines = made_table("OperationDeadlines", dict.fromkeys(_DEADLINES, (Seconds | None, None)))
 
 
 class LimitSettings(Table, frozen=True):
@@ -95,7 +91,7 @@ class BatchSettings(Table, frozen=True):
 
 
 class SigningSettings(Table, frozen=True):
-    """Signing of resource metas, so that plugin code sees none that a host of yours did not write."""
+    """Signing of resource metas, so that plugin code sees only those that a host of yours wrote."""
 
     keys_file: Annotated[
         Path | None, "A file with a key in each line (16 characters or more): the first signs, all verify."

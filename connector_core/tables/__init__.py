@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from msgspec import Meta
 
 from connector_core.errors import SettingsError
-from connector_core.tables.declaring import After, Before, Field, Flag, Table, described, finite
+from connector_core.tables.declaring import After, Before, Field, Flag, Table, described, finite, made_table
 from connector_core.tables.mistakes import Mistake, TableError, explain, near
 from connector_core.tables.readers import file_name, reader
 
@@ -25,6 +25,7 @@ __all__ = [
     "described",
     "file_name",
     "finite",
+    "made_table",
     "near",
     "read",
     "read_table",

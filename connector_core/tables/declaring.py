@@ -1,8 +1,8 @@
 """How tables are declared: classes with annotated fields."""
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 
@@ -14,6 +14,13 @@ class Table(msgspec.Struct, frozen=True):
     lists, tuples, dicts and optionals of these. `Annotated` adds a description (a text), bounds (`Meta`), and functions
     (`Before`, `After`) that change a value or refuse it (`ValueError`).
     """
+
+
+def made_table(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[Table]:
+    """Return a table whose fields come from elsewhere: the annotation and the default of each, by name."""
+    declared = [(field, annotation, default) for field, (annotation, default) in fields.items()]
+    made = msgspec.defstruct(name, declared, bases=(Table,), module=__name__, frozen=True)
+    return cast("type[Table]", made)
 
 
 class Before(NamedTuple):
@@ -41,7 +48,7 @@ class Flag(NamedTuple):
 
 
 def finite(value: float) -> float:
-    """Refuse infinity, and what is no number at all: for `After`."""
+    """Refuse infinity and NaN: for `After`."""
     if not math.isfinite(value):
         raise ValueError("must be finite")
     return value

@@ -26,7 +26,7 @@ class Mistake(NamedTuple):
 
 
 class TableError(ValueError):
-    """What was written is no table of the kind that was asked for.
+    """The mistakes in what was written as a table.
 
     Attributes:
         mistakes: all of them.

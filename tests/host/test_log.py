@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import grpc
 import pytest
 from flyteidl.admin.agent_pb2 import (
+    CreateRequestHeader,
     CreateTaskRequest,
     DeleteTaskRequest,
+    ExecuteTaskSyncRequest,
     GetTaskRequest,
     ListAgentsRequest,
     TaskCategory,
@@ -19,7 +22,7 @@ from flyteidl.admin.agent_pb2 import (
 )
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier, WorkflowExecutionIdentifier
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub
+from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 
 from connector_core.literals import to_literal_map
 from tests.support.bytes_server import Frames
@@ -396,3 +399,37 @@ class TestOnATerminal:
         assert "\x1b[33m" not in on_a_terminal.raw
         assert "said on the loop" in on_a_terminal.text
         assert "create of talk answered OK" not in on_a_terminal.text
+
+
+SILENCING = """
+    import logging, sys, time
+    from connector_core import Phase, Resource, SyncConnectorBase, hookimpl
+
+    class Silencing(SyncConnectorBase):
+        name = "Silencing"
+        task_type_name = "silence"
+
+        def do(self):
+            logging.disable(logging.CRITICAL)
+            sys.stderr.close()
+            logging.getLogger("silencing").info("still heard")
+            time.sleep(600)
+
+    @hookimpl
+    def register_connectors():
+        return [Silencing()]
+"""
+
+
+def test_a_plugin_that_silences_logging_and_stderr_silences_nobody_and_the_host_ends_with_0(tmp_path: Path) -> None:
+    (tmp_path / "silencing.py").write_text(textwrap.dedent(SILENCING))
+    options = ("--modules", "silencing", "--allow-plugin", "silencing", "--grace", "0.1")
+    with host_process(*options, cwd=tmp_path, CONNECTOR_HOST__DEADLINES__DO="1") as host:
+        header = CreateRequestHeader(template=TaskTemplate(type="silence"))
+        with grpc.insecure_channel(host.address) as channel:
+            answers = SyncAgentServiceStub(channel).ExecuteTaskSync(iter([ExecuteTaskSyncRequest(header=header)]))
+            with pytest.raises(grpc.RpcError):
+                next(answers)
+        host.wait_for("still heard")
+        host.wait_for("of silence answered")
+        assert host.stop() == 0

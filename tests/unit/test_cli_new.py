@@ -154,7 +154,7 @@ def test_a_task_type_that_is_none_is_refused(
 
 def test_a_kind_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path, "warehouse", "--kind", "asynchronous") == 2
-    assert "there is no kind 'asynchronous'" in capsys.readouterr().err
+    assert "unknown kind 'asynchronous'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -168,7 +168,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.Cap
 
 def test_an_output_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path / "nowhere", "warehouse") == 2
-    assert f"there is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+    assert f"--output {tmp_path / 'nowhere'}: no such folder" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

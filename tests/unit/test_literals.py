@@ -468,7 +468,7 @@ REFUSED: dict[str, tuple[object, str]] = {
         dt.datetime.min.replace(tzinfo=dt.timezone(dt.timedelta(hours=1))),
         "outside of the years 1 to 9999",
     ),
-    "no point in time": (NotATime(2024, 1, 1), "no point in time"),
+    "no point in time": (NotATime(2024, 1, 1), "not a point in time"),
     "a timedelta of a million years": (dt.timedelta.max, "longer than"),
     "a lone surrogate": ("\ud800", "surrogates"),
     "a lone surrogate in a struct": ({"a": ["\ud800"]}, "surrogates"),

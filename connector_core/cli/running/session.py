@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar
 
 import msgspec
 
+from connector_core.cli import exit_at_once
 from connector_core.cli.running.client import Client, check_endpoint
 from connector_core.cli.running.host import Host
 from connector_core.cli.running.view import PlainView, View
@@ -177,9 +178,7 @@ def carry_out(
     except ConnectorError as error:
         print(f"connector-host: {error}", file=sys.stderr)
     if host.hangs:
-        out.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        exit_at_once(code)
     return code
 
 
