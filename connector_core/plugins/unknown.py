@@ -16,15 +16,14 @@ def unknown_names(settings: Settings, result: PluginLoadResult) -> Iterator[str]
     spelt = {as_variable(name) for name in plugins}
     not_loaded = tuple(f"{found.identity.name}/" for found in (*result.failed, *result.skipped))
     for place, names in (
-        ("[plugins.{}]", [name for name in settings.plugins if name not in spelt]),
+        ("[plugins.{}]", [name for name in settings.plugins if as_variable(name) not in spelt]),
         ("--allow-plugin {}", settings.allow_plugin),
         ("--block-plugin {}", settings.block_plugin),
         ("in_place {}", settings.in_place),
     ):
         for name in names:
-            if name not in plugins and not name.startswith(
-                not_loaded
-            ):  # what a bridge brings is known once it is loaded
+            # What a bridge brings is known once it is loaded.
+            if name not in plugins and not name.startswith(not_loaded):
                 yield _warning(place.format(name), f"unknown plugin {name!r}", name, plugins)
     yield from _limits(settings, result, plugins)
     yield from _preferences(settings, result, plugins)
@@ -37,8 +36,8 @@ def _limits(settings: Settings, result: PluginLoadResult, plugins: Collection[st
     known = [*plugins, *connectors]
     spelt = {as_variable(name) for name in known}
     for name in settings.limits:
-        plugin = next((one for one in plugins if name.startswith(f"{one}/")), None)
-        if name in known or name in spelt or (plugin is not None and plugin not in loaded):
+        plugin = max((one for one in plugins if name.startswith(f"{one}/")), key=len, default=None)
+        if as_variable(name) in spelt or (plugin is not None and plugin not in loaded):
             continue
         if plugin is None:
             yield _warning(f"[limits.{name}]", f"unknown plugin {name!r}", name, known)

@@ -120,7 +120,7 @@ def source_of(layer: Layer, path: Path) -> Source:
 
 
 def section(sections: Mapping[str, SectionT], name: str, others: Collection[str] = ()) -> SectionT | None:
-    """Return the section of a name: the one that is spelt so, else one as variables spell it that is nobody else's.
+    """Return the section of a name: the one that is spelt so, else one that variables spell alike and that is of no other name.
 
     Args:
         sections: by the names that operators wrote.
@@ -130,7 +130,8 @@ def section(sections: Mapping[str, SectionT], name: str, others: Collection[str]
     if name in sections:
         return sections[name]
     spelt = as_variable(name)
-    return sections.get(spelt) if spelt not in others else None
+    alike = (key for key in sections if key not in others and as_variable(key) == spelt)
+    return next((sections[key] for key in alike), None)
 
 
 def as_variable(name: str) -> str:

@@ -73,3 +73,10 @@ def test_a_section_that_a_variable_names_is_found_by_the_names_spelling() -> Non
     chosen = settings(limits={"warehouse_query": {"workers": 7}})
     assert limits_of(chosen, connector()).workers == 7
     assert limits_of(chosen, connector(), plugins={"warehouse", "warehouse_query"}).workers == 10
+
+
+def test_names_of_sections_are_told_apart_by_letters_alone() -> None:
+    for name in ("WAREHOUSE", "Warehouse/query", "warehouse.query", "warehouse-QUERY"):
+        assert limits_of(settings(limits={name: {"workers": 7}}), connector()).workers == 7
+    exact = settings(limits={"WAREHOUSE": {"workers": 7}, "warehouse": {"workers": 8}})
+    assert limits_of(exact, connector()).workers == 8
