@@ -202,7 +202,7 @@ class ConnectorServer:
     async def _serve_grpc(self) -> ServedCalls:
         tracing = self.tracing
         options, interceptors = grpc_options(self.settings), tracing.interceptors if tracing else ()
-        server = await open_server(self.settings.transport, options, interceptors)
+        server = await open_server(self.settings.transport, options, interceptors, self.settings.request_seconds)
         recorder = Recorder(self.metrics, *self._listeners())
         servicers = self.generations.servicers(self.registry, self.jobs, recorder)
         server.add_generic_rpc_handlers([raw_handler(name, servicer) for name, servicer in servicers.items()])

@@ -4,14 +4,18 @@ from connector_core.settings import Settings
 
 _MAX_PENDING = 100_000
 _INT32_MAX = 2**31 - 1
+_LONGEST_ANSWER = 60.0
+"""Seconds in which a client has to answer a ping."""
 
 
 def grpc_options(settings: Settings) -> list[tuple[str, int]]:
     """Return the arguments of gRPC's server."""
     return [
         *_connection_age(settings),
+        *_keepalive(settings),
         ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
         ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_concurrent_streams", min(settings.max_concurrent_streams, _INT32_MAX)),
         # The engine pings every 30 s while calls are active, grpc-go every 10 s at the most; gRPC's default allows a ping in
         # 5 minutes, and counts one that comes a millisecond early.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -27,3 +31,18 @@ def _connection_age(settings: Settings) -> list[tuple[str, int]]:
     """Clients ask DNS again when a connection ends, and only then; how long calls may go on is left to their deadlines."""
     age = settings.max_connection_age
     return [("grpc.max_connection_age_ms", min(int(age * 1000), _INT32_MAX))] if age else []
+
+
+def _keepalive(settings: Settings) -> list[tuple[str, int]]:
+    """A peer that vanished without a word would keep its streams' places until TCP gives up, which takes two hours."""
+    seconds = settings.keepalive_seconds
+    if not seconds:
+        return []
+    answer = int(min(seconds, _LONGEST_ANSWER) * 1000)
+    return [
+        ("grpc.keepalive_time_ms", min(int(seconds * 1000), _INT32_MAX)),
+        ("grpc.keepalive_timeout_ms", answer),
+        ("grpc.http2.ping_timeout_ms", answer),
+        # Core stops after two pings on connections where no data goes out, which are those that this is for.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

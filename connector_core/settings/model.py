@@ -86,6 +86,13 @@ class Settings(Table, frozen=True):
         "Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
         "added; calls under way are finished. 0: never.",
     ] = 1800
+    keepalive_seconds: Annotated[
+        float,
+        Meta(ge=0),
+        After(finite),
+        "Seconds of silence after which a client is asked whether it is still there; the calls of one that does not answer "
+        "within as many again, 60 at the most, are ended. 0: never.",
+    ] = 60
     load_timeout: Annotated[
         float,
         Meta(ge=0),
@@ -100,6 +107,13 @@ class Settings(Table, frozen=True):
         "The largest JSON body that is accepted over HTTP, in bytes; it takes much more memory and time than a request of "
         "that size over gRPC.",
     ] = 4 * 1024 * 1024
+    request_seconds: Annotated[
+        Seconds,
+        "Seconds in which a call's request has to arrive, header and inputs where it is a stream (transport `core`).",
+    ] = 60
+    max_concurrent_streams: Annotated[
+        Count, "Calls that one connection may have open; its further ones wait at the client."
+    ] = 1000
     loop: Annotated[
         Literal["auto", "asyncio", "uvloop"], "The event loop; `auto` takes uvloop where it is installed.", Flag()
     ] = "auto"

@@ -35,7 +35,10 @@ class GrpcServer(Protocol):
 
 
 async def open_server(
-    choice: str, options: Sequence[tuple[str, int]] = (), interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    choice: str,
+    options: Sequence[tuple[str, int]] = (),
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    request_seconds: float | None = None,
 ) -> GrpcServer:
     """Return a server that is yet to be started.
 
@@ -43,6 +46,7 @@ async def open_server(
         choice: `core`, `aio`, or `auto`: core where the installed grpcio has what that takes.
         options: gRPC's own.
         interceptors: wrap the handler of each call; the first is the outermost.
+        request_seconds: in which a call's request has to arrive, on core; `None` for no bound.
 
     Raises:
         SettingsError: it is to be core, and cannot be.
@@ -52,7 +56,7 @@ async def open_server(
         if not problem:
             from connector_core.transport.server import CoreServer
 
-            return CoreServer(options, interceptors)
+            return CoreServer(options, interceptors, request_seconds)
         said = f"grpcio {_VERSION} has not the core that is known here: {problem}"
         if choice == "core":
             raise SettingsError(f"transport is core, and {said}")

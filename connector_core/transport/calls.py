@@ -18,6 +18,7 @@ from grpc._cython.cygrpc import (
 )
 
 from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
+from connector_core.transport.arrivals import Arrivals
 from connector_core.transport.held_statuses import HeldStatuses
 from connector_core.transport.methods import Method, prepare
 from connector_core.transport.requests import Requests, cancel_again
@@ -78,6 +79,7 @@ class Common(NamedTuple):
         interceptors: wrap what answers them; the first is the outermost.
         outliving: keeps the tasks of those that are over, whose client has gone.
         held: keeps their statuses back while the server stops.
+        arrivals: cuts those whose request does not come.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -85,6 +87,7 @@ class Common(NamedTuple):
     interceptors: Sequence[grpc.aio.ServerInterceptor]
     outliving: set[asyncio.Task[None]]
     held: HeldStatuses
+    arrivals: Arrivals
 
 
 class Call:
@@ -127,9 +130,12 @@ class Call:
         if method is None:
             self._end(_UNIMPLEMENTED)
         elif method.streams_in:
-            self._requests = Requests(core, server.outbox, partial(self._read, method.read) if method.read else None)
+            server.arrivals.add(self)
+            read = partial(self._read, method.read) if method.read else None
+            self._requests = Requests(core, server.outbox, read, self._arrived)
             self._answer(self._requests)
         else:
+            server.arrivals.add(self)
             core.start_server_batch((ReceiveMessageOperation(NO_FLAGS),), self._received)
 
     def time_remaining(self) -> float | None:
@@ -167,10 +173,23 @@ class Call:
         if self._is_over:
             await cancel_again()
         if self._answers is None:
+            self._arrived()  # as far as it is needed
             self._answers = AnswerStream(self._core, self._server.outbox)
         await self._answers.write(self._message(answer))
 
+    def cut_late(self, seconds: float) -> None:
+        """End it: its request did not arrive in so many seconds."""
+        text = f"the request did not arrive within {seconds:g} s (setting: request_seconds)"
+        self._aborted = _status(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+        self._end(self._aborted)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _arrived(self) -> None:
+        self._server.arrivals.discard(self)
+
     def _received(self, event: Any) -> None:
+        self._arrived()
         raw = event.batch_operations[0].message()
         if self._is_over:  # its client went before the request was looked at
             return
@@ -183,6 +202,7 @@ class Call:
         """The call is over for core; where no status was sent, its client has gone, or its deadline has passed."""
         task, is_over = self._task, self._is_over
         self._is_over = True
+        self._arrived()
         if self._requests is not None:
             self._requests.end()
         if task is not None and not task.done():

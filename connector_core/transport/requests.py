@@ -22,12 +22,14 @@ class Requests:
         core: the call.
         outbox: when that is closed, nothing more is fetched unasked.
         read: bytes to a request, where not the bytes are wanted.
+        arrived: called when all that is fetched unasked has come.
     """
 
     __slots__ = (
         "_arrived",
         "_core",
         "_fetched",
+        "_has_arrived",
         "_has_ended",
         "_is_fetching",
         "_is_over",
@@ -36,10 +38,17 @@ class Requests:
         "_reader",
     )
 
-    def __init__(self, core: Any, outbox: Outbox, read: Callable[[bytes], Any] | None) -> None:
+    def __init__(
+        self,
+        core: Any,
+        outbox: Outbox,
+        read: Callable[[bytes], Any] | None,
+        arrived: Callable[[], None],
+    ) -> None:
         self._core = core
         self._outbox = outbox
         self._read = read
+        self._has_arrived = arrived
         self._arrived: deque[bytes] = deque()
         self._fetched = 0
         self._has_ended = self._is_fetching = self._is_over = False
@@ -73,6 +82,8 @@ class Requests:
 
     def _came(self, event: Any) -> None:
         raw = event.batch_operations[0].message()
+        if raw is None or self._fetched + 1 == _UNASKED:
+            self._has_arrived()
         if raw is None:  # at the requests' end, and where the client has gone, which is told next
             self._outbox.loop.call_soon(self._come_to_an_end)
             return
@@ -84,8 +95,9 @@ class Requests:
         self._wake()
 
     def _come_to_an_end(self) -> None:
-        self._has_ended = True
-        self._wake()
+        if not self._is_over:
+            self._has_ended = True
+            self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

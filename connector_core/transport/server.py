@@ -10,6 +10,7 @@ import grpc.aio
 from grpc._cython.cygrpc import Server
 
 from connector_core.transport.answers import Outbox
+from connector_core.transport.arrivals import Arrivals
 from connector_core.transport.calls import Call, CallDetails, Common, shown
 from connector_core.transport.completions import Completions
 from connector_core.transport.held_statuses import HeldStatuses
@@ -25,12 +26,14 @@ class CoreServer:
     Args:
         options: gRPC's own.
         interceptors: wrap the handler of each call; the first is the outermost.
+        request_seconds: in which a call's request has to arrive; `None` for no bound.
     """
 
     def __init__(
         self,
         options: Sequence[tuple[str, int]] = (),
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        request_seconds: float | None = None,
     ) -> None:
         self._core = Server(tuple(options), False)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -38,7 +41,15 @@ class CoreServer:
         self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._completions = Completions(self._fail)
         self._held = HeldStatuses()
-        self._common = Common(asyncio.get_running_loop(), Outbox(), interceptors, set(), self._held)
+        self._arrivals = Arrivals(request_seconds)
+        self._common = Common(
+            loop=asyncio.get_running_loop(),
+            outbox=Outbox(),
+            interceptors=interceptors,
+            outliving=set(),
+            held=self._held,
+            arrivals=self._arrivals,
+        )
         self._ended = asyncio.Event()
         self._is_started = self._is_stopping = False
         self._core.register_completion_queue(self._completions.queue)
@@ -101,6 +112,7 @@ class CoreServer:
 
     def _end(self) -> None:
         self._common.outbox.close()
+        self._arrivals.close()
         self._completions.close()
         self._ended.set()
 

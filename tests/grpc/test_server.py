@@ -13,7 +13,7 @@ import pytest
 from flyteidl.core.execution_pb2 import TaskExecution
 from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from connector_core import Phase, Resource
 from connector_core.errors import AddressInUseError, BackendUnavailableError, PluginLoadError
@@ -157,17 +157,29 @@ class TestHealthAndReflection:
         async with running_server() as host:
             assert (await refusal(host.health("made.up"))).code() is grpc.StatusCode.NOT_FOUND
 
-    async def test_reflection_lists_the_services_and_their_methods(self) -> None:
+    @pytest.mark.parametrize("version", ["v1", "v1alpha"])
+    async def test_reflection_lists_the_services_and_their_methods(self, version: str) -> None:
         requests = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol="flyteidl.service.AsyncAgentService"),
+            reflection_pb2.ServerReflectionRequest(
+                file_containing_symbol=f"grpc.reflection.{version}.ServerReflection"
+            ),
         ]
         async with running_server() as host:
-            stub = reflection_pb2_grpc.ServerReflectionStub(host.channel)
-            listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
+            call = host.channel.stream_stream(
+                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            listed, described, itself = [answer async for answer in call(iter(requests))]
         names = {service.name for service in listed.list_services_response.service}
-        assert {*SERVICE_NAMES, "grpc.health.v1.Health"} <= names
+        both = {f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")}
+        assert {*SERVICE_NAMES, "grpc.health.v1.Health", *both} <= names
         assert b"GetTaskLogs" in b"".join(described.file_descriptor_response.file_descriptor_proto)
+        assert b"grpc.reflection.%b" % version.encode() in b"".join(
+            itself.file_descriptor_response.file_descriptor_proto
+        )
 
 
 class TestTransport:

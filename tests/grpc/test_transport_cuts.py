@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from connector_core.ports import grpc_options
+from connector_core.settings import Settings
 from tests.fakes import PATIENCE, eventually
 from tests.support.bytes_server import (
     ARITIES,
@@ -300,3 +302,77 @@ async def test_cancelling_a_call_that_has_been_answered_does_no_harm(transport: 
             with contextlib.suppress(asyncio.CancelledError):
                 await late
         assert await server.one("Echo", b"x") == b"x"
+
+
+class TestSilentClients:
+    """Clients that open calls and say nothing more, or are no longer there to say anything."""
+
+    @pytest.mark.parametrize("name", ["Echo", "Count", "Echoes"])
+    async def test_a_request_that_does_not_arrive_in_time_ends_its_call(self, name: str) -> None:
+        async with serving("core", request_seconds=0.2, **ARITIES) as server, server.frames() as client:
+            headers = await client.status(client.call(name, ends=False))
+            assert b"grpc-status\x014" in headers or b"did not arrive within 0.2 s" in headers
+            assert await server.one("Echo", b"x") == b"x"
+
+    async def test_a_stream_without_its_inputs_ends_its_call_as_well(self) -> None:
+        async with serving("core", request_seconds=0.2, **ARITIES) as server, server.frames() as client:
+            assert b"did not arrive" in await client.status(client.call("Count", b"header", ends=False))
+
+    async def test_a_stream_that_is_answered_may_be_silent(self) -> None:
+        """Clients of reflection ask when somebody wants to know."""
+        async with serving("core", request_seconds=0.1, **ARITIES) as server:
+            call = server.both("Echoes")
+            await call.write(b"x")
+            assert await call.read() == b"x"
+            await asyncio.sleep(0.4)
+            await call.write(b"y")
+            assert await call.read() == b"y"
+            call.cancel()
+
+    async def test_what_waits_inside_is_told(self) -> None:
+        waiting = Waiting()
+        async with (
+            serving("core", request_seconds=0.1, Wait=both(waiting.for_a_request)) as server,
+            server.frames() as client,
+        ):
+            client.call("Wait", b"x", ends=False)
+            await within_patience(waiting.cut.ended)
+            assert waiting.cut.by is asyncio.CancelledError
+
+    async def test_the_calls_of_a_client_that_answers_no_ping_are_ended(self, transport: str) -> None:
+        waiting = Waiting()
+        options = grpc_options(Settings(keepalive_seconds=1))
+        async with (
+            serving(transport, options=options, Wait=both(waiting.for_itself)) as server,
+            server.frames() as client,
+        ):
+            client.call("Wait", b"x", ends=False)
+            await within_patience(waiting.cut.begun)
+            client.read_nothing()
+            await within_patience(waiting.cut.ended)
+
+    async def test_one_that_answers_pings_may_be_silent_for_long(self, transport: str) -> None:
+        waiting = Waiting()
+        options = grpc_options(Settings(keepalive_seconds=0.2))
+        async with serving(transport, options=options, Wait=both(waiting.for_itself)) as server:
+            call = server.both("Wait")
+            await call.write(b"x")
+            await within_patience(waiting.cut.begun)
+            await asyncio.sleep(3)
+            assert not waiting.cut.ended.is_set()
+            call.cancel()
+
+    async def test_a_connection_has_so_many_calls_and_not_more(self, transport: str) -> None:
+        cuts = list[Cut]()
+
+        async def wait(_request: bytes, _context: Any) -> bytes:
+            cuts.append(Cut())
+            with cuts[-1]:
+                await asyncio.Event().wait()
+            return b""
+
+        options = grpc_options(Settings(max_concurrent_streams=3))
+        async with serving(transport, options=options, Wait=one(wait)) as server, server.frames() as client:
+            calls = [client.call("Wait", b"x") for _ in range(10)]
+            assert await client.status(calls[-1]) == b"RST_STREAM"
+            await eventually(lambda: len(cuts) == 3)

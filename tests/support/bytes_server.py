@@ -125,7 +125,12 @@ async def opened(
     transport: str, methods: dict[str, Any], port: int = 0, **arguments: Any
 ) -> tuple[GrpcServer, int]:  # the caller starts it, and stops it
     """Return a server that listens, and its port."""
-    server = await open_server(transport, [_OWN_PORT, *arguments.get("options", ())], arguments.get("interceptors", ()))
+    server = await open_server(
+        transport,
+        [_OWN_PORT, *arguments.get("options", ())],
+        arguments.get("interceptors", ()),
+        arguments.get("request_seconds"),
+    )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
     return server, server.add_insecure_port(f"127.0.0.1:{port}")
 
@@ -137,10 +142,13 @@ async def serving(
     port: int = 0,
     options: Sequence[tuple[str, int]] = (),
     interceptors: Sequence[Any] = (),
+    request_seconds: float | None = None,
     **methods: Any,
 ) -> AsyncIterator[Served]:
     """Serve these methods until the block ends; calls that are under way then are cancelled."""
-    server, port = await opened(transport, methods, port, options=options, interceptors=interceptors)
+    server, port = await opened(
+        transport, methods, port, options=options, interceptors=interceptors, request_seconds=request_seconds
+    )
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", _ANY_SIZE) as channel:

@@ -13,8 +13,12 @@ def serve_through(transport: str, patch: pytest.MonkeyPatch) -> None:
     """Have all servers of this process serve gRPC in this way from now on, where their setting leaves it to the host."""
 
     async def open_chosen(
-        choice: str, options: Sequence[tuple[str, int]] = (), interceptors: Sequence[Any] = ()
+        choice: str,
+        options: Sequence[tuple[str, int]] = (),
+        interceptors: Sequence[Any] = (),
+        request_seconds: float | None = None,
     ) -> GrpcServer:
-        return await open_server(transport if choice == "auto" else choice, options, interceptors)
+        chosen = transport if choice == "auto" else choice
+        return await open_server(chosen, options, interceptors, request_seconds)
 
     patch.setattr(server, "open_server", open_chosen)
