@@ -46,8 +46,14 @@ class _Record(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        owner, meta, is_answered, is_doomed = json.loads(data.decode())
-        return cls(owner, None if meta is None else base64.b64decode(meta), is_answered, is_doomed)
+        """Read a record; one that cannot be read is that of an attempt that has nothing, as if it had been evicted."""
+        try:
+            owner, meta, is_answered, is_doomed = json.loads(data.decode())
+            resource_meta = None if meta is None else base64.b64decode(meta, validate=True)
+        except (ValueError, TypeError):
+            _log.warning("record of an attempt cannot be read and counts as absent: %d bytes", len(data))
+            return cls("", is_doomed=True)
+        return cls(str(owner), resource_meta, bool(is_answered), bool(is_doomed))
 
 
 class Done(NamedTuple):
@@ -207,6 +213,13 @@ class Claims:
         if data is None:
             return await self._memory.add(attempt, new, self._seconds)
         return await self._memory.replace(attempt, data, new, self._seconds)
+
+    async def job_of(self, attempt: str) -> bytes | None:
+        """Return the resource meta of the job that an attempt has started; `None` where it has none that is to stay."""
+        if (data := await self._memory.get(attempt)) is None:
+            return None
+        record = _Record.decode(data)
+        return None if record.is_doomed else record.resource_meta
 
     async def later_job(self, attempt: str) -> bytes | None:
         """Return the job of the later attempt that has asked for this one's end: empty where it has none."""

@@ -8,6 +8,7 @@ again; and what was started for an attempt that nobody ever got an answer about 
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from connector_core.invocation.offers import TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.claims import Claims, Done, SupersededError, name_of
 from connector_core.jobs.eager import begin, is_over
+from connector_core.jobs.job_promises import JobPromises
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.orphans import Orphans
 from connector_core.jobs.promises import Promises, patience
@@ -33,6 +35,13 @@ from connector_core.settings import Settings
 from connector_core.task import Attempt
 
 _log = logging.getLogger(__name__)
+
+
+NoteJob = Callable[[ConnectorDescription, bytes, str], Awaitable[None]]
+
+
+async def _note_nothing(_connector: ConnectorDescription, _resource_meta: bytes, _output_prefix: str) -> None:
+    pass
 
 
 class Created(NamedTuple):
@@ -59,19 +68,35 @@ class Creates:
         settings: limits and choices.
         owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
+        note_job: is told of each job whose create is answered, with the output prefix of its task.
 
     Attributes:
         promises: the results of sync connectors that were still to come when their creates were answered.
+        job_promises: the jobs of async connectors, likewise.
     """
 
-    def __init__(self, invoker: Invoker, memory: Memory, settings: Settings, *, owner: str, limit_of: LimitOf) -> None:
+    def __init__(
+        self,
+        invoker: Invoker,
+        memory: Memory,
+        settings: Settings,
+        *,
+        owner: str,
+        limit_of: LimitOf,
+        note_job: NoteJob | None = None,
+    ) -> None:
+        self._note_job = note_job or _note_nothing
         self._invoker = invoker
         self._settings = settings
         self._limit_of = limit_of
         self.promises = Promises(memory, settings.memory.seconds, limit_of=limit_of)
+        self._promises_jobs = settings.promise_creates == "auto"
         self._claims = Claims(memory, owner, settings.memory.seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._orphans = Orphans(invoker, self._claims, settings.orphan_seconds)
+        self.job_promises = JobPromises(
+            memory, settings.memory.seconds, limit_of=limit_of, find=self._find, delete=self._orphans.delete_job
+        )
 
     @property
     def in_flight(self) -> set[asyncio.Task[Any]]:
@@ -96,6 +121,11 @@ class Creates:
         Raises:
             ConnectorError: it failed and may be tried again, or failures go out as statuses.
         """
+        created = await self._created(connector, offer, timeout)
+        await self._note(connector, created, offer.output_prefix)
+        return created
+
+    async def _created(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> Created:
         if (attempt := offer.attempt) is None:
             return await self._invoke(connector, offer, timeout)
         name = name_of(connector.name, attempt.key)
@@ -103,8 +133,9 @@ class Creates:
         if running is None:
             running = self._begin(connector, offer, attempt, name)
         if isinstance(running, asyncio.Task):
-            if not await self._is_over(connector, running, patience(connector, timeout)):
-                return await self._promise(connector, attempt, running)
+            can_promise = connector.is_sync or self._promises_jobs
+            if not await self._is_over(connector, running, patience(timeout) if can_promise else timeout):
+                return await self._promise(connector, offer, attempt, running)
             await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
             outcome = _outcome(connector, running)
         else:
@@ -141,23 +172,46 @@ class Creates:
                 running.add_done_callback(partial(_log_unheard, connector))
 
     async def _promise(
-        self, connector: ConnectorDescription, attempt: Attempt, running: asyncio.Task[_Outcome]
+        self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, running: asyncio.Task[_Outcome]
     ) -> Created:
         """Answer before a create is over.
 
         Raises:
-            DeadlineExceededError: its result cannot be promised.
+            DeadlineExceededError: jobs are not promised.
         """
-        if not connector.is_sync:
+        if connector.is_sync:
+            result = await self.promises.make(
+                connector, attempt.key, running, lambda: running.result().created.resource_meta
+            )
+            return Created(result)
+        if not self._promises_jobs:
             raise DeadlineExceededError(
-                "the create was not over at the caller's deadline; it goes on, and its answer is kept for the next try",
+                "the create did not finish before the caller's deadline; it goes on, and its answer is kept for a create "
+                "of the same attempt",
                 plugin=connector.plugin.name,
                 operation="create",
             )
-        result = await self.promises.make(
-            connector, attempt.key, running, lambda: running.result().created.resource_meta
-        )
-        return Created(result)
+        ended = partial(self._ended_as_promised, connector, offer.output_prefix, attempt, running)
+        promised = await self.job_promises.make(connector, attempt.key, running, ended, offer.connection)
+        await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
+        return Created(promised)
+
+    async def _ended_as_promised(
+        self, connector: ConnectorDescription, output_prefix: str, attempt: Attempt, running: asyncio.Task[_Outcome]
+    ) -> bytes:
+        """Return what a promised create came to; its promise was the answer."""
+        outcome = running.result()
+        if outcome.done is not None:
+            await self._answer(name_of(connector.name, attempt.key), outcome.done, outcome.is_new)
+        await self._note(connector, outcome.created, output_prefix)
+        return outcome.created.resource_meta
+
+    async def _find(self, connector: ConnectorDescription, attempt: str) -> bytes | None:
+        return await self._claims.job_of(name_of(connector.name, attempt))
+
+    async def _note(self, connector: ConnectorDescription, created: Created, output_prefix: str) -> None:
+        if not connector.is_sync and created.failure is None and envelope.unseal(created.resource_meta) is None:
+            await self._note_job(connector, created.resource_meta, output_prefix)
 
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
@@ -168,6 +222,7 @@ class Creates:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         await self.promises.close()
+        await self.job_promises.close()
         self._orphans.close()
 
     async def _create_once(

@@ -13,23 +13,36 @@ from typing import NamedTuple
 from flyteidl.admin import agent_pb2
 from google.protobuf.message import DecodeError
 
-from connector_core.errors import InvalidResourceMetaError, PermissionDeniedError
+from connector_core.errors import InvalidRequestError, InvalidResourceMetaError, PermissionDeniedError
 from connector_core.resource import Phase
 
 _MARK = b"\x00connector-host/"
 _RESOURCE = b"1/resource\x00"
 _PROMISE = b"1/promise\x00"
+_JOB_PROMISE = b"1/job\x00"
 _SIGNED = b"1/signed\x00"
 _KEY_ID_BYTES = 4
 _MAC_BYTES = hashlib.sha256().digest_size
 
 
 class Promise(NamedTuple):
-    """Stands for a sync connector's result that is still to come.
+    """What stands for a sync connector's result that is still to come.
 
     Attributes:
         attempt: the key of the attempt whose result it is.
         until: when it will have come, in seconds since the epoch.
+    """
+
+    attempt: str
+    until: float
+
+
+class JobPromise(NamedTuple):
+    """What stands for a job whose create has not ended; from then on, it and the job's own resource meta are one job.
+
+    Attributes:
+        attempt: the key of the attempt whose job it is.
+        until: when the create will have ended, in seconds since the epoch.
     """
 
     attempt: str
@@ -41,25 +54,30 @@ def seal(resource: agent_pb2.Resource) -> bytes:
     return _MARK + _RESOURCE + resource.SerializeToString()
 
 
-def seal_promise(promise: Promise) -> bytes:
+def seal_promise(promise: Promise | JobPromise) -> bytes:
     """Return the resource meta that carries a promise."""
-    return _MARK + _PROMISE + json.dumps(promise).encode()
+    form = _JOB_PROMISE if isinstance(promise, JobPromise) else _PROMISE
+    return _MARK + form + json.dumps(promise).encode()
 
 
-def unseal(resource_meta: bytes) -> agent_pb2.Resource | Promise | None:
+def unseal(resource_meta: bytes) -> agent_pb2.Resource | Promise | JobPromise | None:
     """Return the last word that a resource meta carries, or the promise of one; `None` for a connector's own resource meta.
 
     Raises:
-        InvalidResourceMetaError: it was written by a version of the host that this one does not know, or is damaged.
+        InvalidRequestError: it was written by a version of the host that this one does not know.
+        InvalidResourceMetaError: it is damaged.
     """
     if not resource_meta.startswith(_MARK):
         return None
     body = resource_meta.removeprefix(_MARK)
     if body.startswith(_PROMISE):
-        return _promise(body.removeprefix(_PROMISE))
+        return Promise(*_promised(body.removeprefix(_PROMISE)))
+    if body.startswith(_JOB_PROMISE):
+        return JobPromise(*_promised(body.removeprefix(_JOB_PROMISE)))
     if not body.startswith(_RESOURCE):
         form = body.split(b"\x00", 1)[0][:40].decode(errors="replace")
-        raise InvalidResourceMetaError(
+        # not InvalidResourceMetaError, after which DeleteTask is answered OK at once: the job may run
+        raise InvalidRequestError(
             f"the resource meta has the form {form!r}, which this host does not know: a newer one may have written it"
         )
     try:
@@ -71,14 +89,14 @@ def unseal(resource_meta: bytes) -> agent_pb2.Resource | Promise | None:
     raise InvalidResourceMetaError("the resource in the resource meta is damaged")
 
 
-def _promise(body: bytes) -> Promise:
+def _promised(body: bytes) -> tuple[str, float]:
     try:
         attempt, until = json.loads(body)
         if isinstance(attempt, str) and isinstance(until, float):
-            return Promise(attempt, until)
+            return attempt, until
     except (ValueError, TypeError):
         pass
-    raise InvalidResourceMetaError("the promise of a result in the resource meta is damaged")
+    raise InvalidResourceMetaError("the promise in the resource meta is damaged")
 
 
 class Unsigned:

@@ -2,21 +2,36 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyteidl.admin import agent_pb2
 
 from connector_core.description import ConnectorDescription
-from connector_core.errors import IllegalAnswerError, InvalidResourceMetaError, JobNotFoundError
+from connector_core.errors import (
+    BackendUnavailableError,
+    IllegalAnswerError,
+    InvalidResourceMetaError,
+    JobNotFoundError,
+    MemoryUnavailableError,
+    PermanentError,
+)
 from connector_core.invocation import Invoker
 from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.creates import Created, Creates
-from connector_core.jobs.envelope import Promise, Signer, Unsigned
+from connector_core.jobs.envelope import JobPromise, Promise, Signer, Unsigned
+from connector_core.jobs.job_promises import JobMeta
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import Polls
-from connector_core.jobs.sizes import AROUND_BYTES, fit
+from connector_core.jobs.sizes import AROUND_BYTES, failed, fit
 from connector_core.settings import Settings
+
+
+class Answered(NamedTuple):
+    """What ExecuteTaskSync answers, and the failure that it stands for where it stands for one."""
+
+    resource: agent_pb2.Resource
+    failure: PermanentError | None = None
 
 
 class Jobs:
@@ -36,10 +51,18 @@ class Jobs:
         self._invoker = invoker
         self._memory = memory
         self._max_answer_bytes = settings.max_answer_bytes
+        self._permanent_as_status = settings.permanent_create_failures == "status"
         self._signer: Signer | Unsigned = Signer(keys) if keys else Unsigned()
-        self.creates = Creates(invoker, memory, settings, owner=uuid.uuid4().hex, limit_of=invoker.limit)
-        self._promises = self.creates.promises
         self._polls = Polls(invoker, memory, settings, limit_of=invoker.limit)
+        self.creates = Creates(
+            invoker,
+            memory,
+            settings,
+            owner=uuid.uuid4().hex,
+            limit_of=invoker.limit,
+            note_job=self._polls.created,
+        )
+        self._promises = self.creates.promises
 
     async def create(
         self,
@@ -62,11 +85,27 @@ class Jobs:
         Raises:
             ConnectorError: the request is no good, or the connector cannot tell for longer than the error budget.
         """
-        own = self._signer.verify(connector.name, offer.resource_meta)
-        if (last_word := envelope.unseal(own)) is not None:
-            return last_word if not isinstance(last_word, Promise) else await self._promises.kept(connector, last_word)
+        own = offer.of(self._signer.verify(connector.name, offer.resource_meta))
+        held = envelope.unseal(own.resource_meta)
+        if isinstance(held, Promise):
+            return await self._promises.kept(connector, held)
+        if isinstance(held, JobPromise):
+            return await self._get_promised(connector, held, own, timeout)
+        if held is not None:
+            return held
         _refuse_without_result(connector)
-        return await self._polls.get(connector, offer.of(own), timeout)
+        return await self._polls.get(connector, own, timeout)
+
+    async def _get_promised(
+        self, connector: ConnectorDescription, promise: JobPromise, offer: JobOffer, timeout: float | None
+    ) -> agent_pb2.Resource:
+        try:
+            found = await self.creates.job_promises.resolve(connector, promise)
+        except (BackendUnavailableError, MemoryUnavailableError) as error:
+            return await self._polls.ride_out(connector, offer, error)
+        if isinstance(found, agent_pb2.Resource):
+            return found
+        return await self._polls.get(connector, offer.of(found.resource_meta), timeout)
 
     async def delete(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> None:
         """Cancel a job; one that never ran, or is gone, is no error.
@@ -74,16 +113,31 @@ class Jobs:
         Raises:
             ConnectorError: it could not be cancelled.
         """
-        own = self._signer.verify(connector.name, offer.resource_meta)
-        if (last_word := envelope.unseal(own)) is not None:
-            if isinstance(last_word, Promise):
-                self._promises.cancel(connector, last_word)
-            return
-        _refuse_without_result(connector)
+        own = offer.of(self._signer.verify(connector.name, offer.resource_meta))
+        held = envelope.unseal(own.resource_meta)
+        if isinstance(held, Promise):
+            self._promises.cancel(connector, held)
+        elif isinstance(held, JobPromise):
+            if (found := await self.creates.job_promises.delete(connector, held)) is not None:
+                await self._delete(connector, own.of(found.resource_meta), timeout)
+        elif held is None:
+            _refuse_without_result(connector)
+            await self._delete(connector, own, timeout)
+
+    async def _delete(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> None:
         try:
-            await self._invoker.invoke(connector, "delete", offer.of(own), timeout)
+            await self._invoker.invoke(connector, "delete", offer, timeout)
         except JobNotFoundError:
             return
+
+    async def _own(self, connector: ConnectorDescription, offer: JobOffer) -> JobOffer | None:
+        """Return the offer with the connector's own resource meta; `None` for a job that never ran, or does not yet."""
+        own = offer.of(self._signer.verify(connector.name, offer.resource_meta))
+        held = envelope.unseal(own.resource_meta)
+        if isinstance(held, JobPromise):
+            found = await self.creates.job_promises.resolve(connector, held)
+            return own.of(found.resource_meta) if isinstance(found, JobMeta) else None
+        return own if held is None else None
 
     async def get_metrics(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> Any:
         """Return a job's metrics; a job that never ran has none.
@@ -92,10 +146,9 @@ class Jobs:
             ConnectorError: the connector has no metrics, or failed.
         """
         connector.require("get_metrics")
-        own = self._signer.verify(connector.name, offer.resource_meta)
-        if envelope.unseal(own) is not None:
+        if (own := await self._own(connector, offer)) is None:
             return []
-        results = await self._invoker.invoke(connector, "get_metrics", offer.of(own), timeout)
+        results = await self._invoker.invoke(connector, "get_metrics", own, timeout)
         if (size := sum(result.ByteSize() for result in results)) > self._max_answer_bytes - AROUND_BYTES:
             raise IllegalAnswerError(
                 f"get_metrics() returned {size:,} bytes of results, and a client receives {self._max_answer_bytes:,}",
@@ -113,19 +166,24 @@ class Jobs:
             ConnectorError: the connector has no logs, or failed.
         """
         connector.require("get_logs")
-        own = self._signer.verify(connector.name, offer.resource_meta)
-        if envelope.unseal(own) is not None:
+        if (own := await self._own(connector, offer)) is None:
             return
-        async for page in self._invoker.stream(connector, "get_logs", offer.of(own), timeout):
+        async for page in self._invoker.stream(connector, "get_logs", own, timeout):
             yield page
 
-    async def do(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> agent_pb2.Resource:
-        """Run a sync connector and return its result.
+    async def do(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> "Answered":
+        """Run a sync connector and return its result; a permanent failure is one, since the engine retries any status.
 
         Raises:
-            ConnectorError: it failed.
+            ConnectorError: it failed and may be tried again, or permanent failures go out as statuses.
         """
-        return fit(await self._invoker.invoke(connector, "do", offer, timeout), self._max_answer_bytes)
+        try:
+            resource = await self._invoker.invoke(connector, "do", offer, timeout)
+        except PermanentError as error:
+            if self._permanent_as_status:
+                raise
+            return Answered(failed(error), error)
+        return Answered(fit(resource, self._max_answer_bytes))
 
     def limit(self, connector: ConnectorDescription, operation: str) -> float:
         """Return the longest time that an operation may take, in seconds."""

@@ -35,8 +35,14 @@ from connector_core.texts import cut_text
 
 _log = logging.getLogger(__name__)
 
+_SHOWN_BYTES = 8 * 1024
+"""Log links and custom info beyond this are not remembered."""
+
 _KEPT_BYTES = 64 * 1024
 """An answer beyond this is not kept, or only what matters of it."""
+
+
+_CREATED = JobRecord(phase=Phase.INITIALIZING.value).encode()
 
 
 class _Asking:
@@ -129,6 +135,32 @@ class Polls:
             self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
+    async def created(self, connector: ConnectorDescription, resource_meta: bytes, output_prefix: str) -> None:
+        """Remember that a job's create was answered, so that its first polls need not claim that it runs.
+
+        Engines of the 1.x line show a phase's links and message only when it begins, and never again a phase that is
+        returned to; so RUNNING is left for the connector to say.
+        """
+        key = _key(_job_id(connector, resource_meta, output_prefix))
+        if self._at_once is not None:
+            self._at_once.add(key, _CREATED, self._settings.memory.seconds)
+            return
+        try:
+            await self._memory.add(key, _CREATED, self._settings.memory.seconds)
+        except MemoryUnavailableError as error:
+            _log.warning("the create of a job could not be remembered for its polls: %s", error)
+
+    async def ride_out(
+        self, connector: ConnectorDescription, offer: JobOffer, error: ConnectorError
+    ) -> agent_pb2.Resource:
+        """Answer for a job whose connector cannot be asked, while the error budget lasts.
+
+        Raises:
+            ConnectorError: `error`, when the budget is used up.
+        """
+        job = _job_id(connector, offer.resource_meta, offer.output_prefix)
+        return await self._ride_out(job, await self._look_up(job), error)
+
     async def _join(self, asking: _Asking, job: bytes, end: float) -> agent_pb2.Resource | None:
         """Wait for the call that asks already; return `None` if its caller has gone and it was given up."""
         outcome = asking.outcome
@@ -189,8 +221,9 @@ class Polls:
     ) -> agent_pb2.Resource:
         """Remember what is new, and hold the connector to a terminal phase that it has told before."""
         record = known.record
-        if not record.is_terminal and (resource.phase != record.phase or record.failures):
-            new = JobRecord(phase=resource.phase, resource=_worth_keeping(resource))
+        shown = _shown(resource, record.shown)
+        if not record.is_terminal and (resource.phase != record.phase or record.failures or shown is not record.shown):
+            new = JobRecord(phase=resource.phase, resource=_worth_keeping(resource), shown=shown)
             record = await self._remember(job, known, new)
             if record is new:
                 return resource
@@ -256,6 +289,25 @@ def _known(data: bytes | None) -> Known:
     return Known(JobRecord.decode(data), data)
 
 
+def _shown(resource: agent_pb2.Resource, before: bytes | None) -> bytes | None:
+    """Return the log links and custom info that are to be remembered; `before` itself, where there is nothing new.
+
+    Custom info that changes with each poll is remembered with the links alone: no poll waits for a memory because of it.
+    """
+    if not resource.log_links and not resource.HasField("custom_info"):
+        return before
+    if before is not None:
+        known = agent_pb2.Resource.FromString(before)
+        if list(known.log_links) == list(resource.log_links) and known.HasField("custom_info") == resource.HasField(
+            "custom_info"
+        ):
+            return before
+    shown = agent_pb2.Resource(log_links=resource.log_links)
+    if resource.HasField("custom_info") and resource.custom_info.ByteSize() <= _SHOWN_BYTES:
+        shown.custom_info.CopyFrom(resource.custom_info)
+    return shown.SerializeToString() if shown.ByteSize() <= _SHOWN_BYTES else before
+
+
 def _worth_keeping(resource: agent_pb2.Resource) -> bytes | None:
     """Return a last word as it is remembered; `None` for a success whose outputs are too large for that."""
     if not Phase(resource.phase).is_terminal:
@@ -278,10 +330,12 @@ def _last_known(record: JobRecord, error: ConnectorError) -> agent_pb2.Resource:
     if record.is_terminal:
         raise error
     phase = Phase.RUNNING if record.phase is None else Phase(record.phase)
-    known = "no phase was known, so RUNNING is assumed" if record.phase is None else "this is the last known phase"
+    known = "no phase is remembered, so RUNNING is answered" if record.phase is None else "this is the last known phase"
     times = f" ({record.failures} times in a row)" if record.failures else ""
     text = f"the job's state could not be read{times}, and {known}: {_described(error)}"
-    return agent_pb2.Resource(phase=phase.value, message=cut_text(text, 2048))
+    resource = agent_pb2.Resource() if record.shown is None else agent_pb2.Resource.FromString(record.shown)
+    resource.phase, resource.message = phase.value, cut_text(text, 2048)
+    return resource
 
 
 def _patience(timeout: float | None, limit: float) -> float:

@@ -24,7 +24,7 @@ from connector_core.texts import cut_text
 _log = logging.getLogger(__name__)
 
 _UNDER_WAY = b""
-_SLACK = 10.0
+SLACK = 10.0
 """Seconds by which the clocks of hosts may differ, and a `do` may end beyond its deadline."""
 
 
@@ -67,7 +67,7 @@ class Promises:
         Raises:
             MemoryUnavailableError: it could not be remembered that there is one.
         """
-        key, left = _key(connector, attempt), self._limit_of(connector, "do") + _SLACK
+        key, left = _key(connector, attempt), self._limit_of(connector, "do") + SLACK
         if key not in self._running:
             self._running[key] = running
             try:
@@ -95,7 +95,7 @@ class Promises:
         # Who shares a memory finds what others run in it. Who does not may be asked for what another replica runs.
         is_lost = word is None if self._memory.is_shared else word is not None
         if is_lost or is_over:
-            return _retryable("the host that ran do() has ended, or does not know of it any more")
+            return retryable("the host that ran do() has ended, or does not know of it any more")
         return _under_way("do() has not ended yet, or runs at another replica")
 
     def cancel(self, connector: ConnectorDescription, promise: Promise) -> None:
@@ -126,32 +126,36 @@ class Promises:
             del self._running[key]
 
 
-def patience(connector: ConnectorDescription, timeout: float | None) -> float | None:
-    """Return how long a create is waited for: where its result can be promised, so long that there is time to say so."""
-    if timeout is None or not connector.is_sync:
-        return timeout
-    return max(0.0, timeout - min(0.5, timeout / 4))
+def patience(timeout: float | None) -> float | None:
+    """Return how long a create is waited for that can be promised: so long that there is time to say so."""
+    return None if timeout is None else max(0.0, timeout - min(0.5, timeout / 4))
+
+
+def last_word(error: ConnectorError) -> bytes:
+    """Return the last word of a job whose create failed after it was answered with a promise."""
+    if isinstance(error, PermanentError):
+        return envelope.seal(failed(error))
+    where = f"plugin {error.plugin!r}, {error.operation}(): " if error.plugin and error.operation else ""
+    return envelope.seal(retryable(f"{where}{error.message or type(error).__name__}"))
 
 
 def _last_word(result: Callable[[], bytes]) -> bytes:
     try:
         return result()
-    except PermanentError as error:
-        return envelope.seal(failed(error))
     except ConnectorError as error:
-        where = f"plugin {error.plugin!r}, {error.operation}(): " if error.plugin and error.operation else ""
-        return envelope.seal(_retryable(f"{where}{error.message or type(error).__name__}"))
+        return last_word(error)
     except asyncio.CancelledError:
-        return envelope.seal(_retryable("the host stopped before do() had ended"))
+        return envelope.seal(retryable("the host stopped before do() had ended"))
     except Exception:  # noqa: BLE001 - the host's own, which is logged as such
-        return envelope.seal(_retryable("the host failed; its log says more"))
+        return envelope.seal(retryable("internal error in the host; see its log"))
 
 
 def _deleted() -> bytes:
     return envelope.seal(agent_pb2.Resource(phase=Phase.ABORTED.value, message="it was deleted"))
 
 
-def _retryable(text: str) -> agent_pb2.Resource:
+def retryable(text: str) -> agent_pb2.Resource:
+    """Return the resource of a job that has failed and may be tried again."""
     return agent_pb2.Resource(phase=Phase.RETRYABLE_FAILED.value, message=cut_text(text, MAX_TEXT_BYTES))
 
 

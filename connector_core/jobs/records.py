@@ -2,11 +2,14 @@
 
 import base64
 import json
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from connector_core.resource import TERMINAL_PHASES
+from connector_core.resource import TERMINAL_PHASES, Phase
+
+_log = logging.getLogger(__name__)
 
 _SHORT = 64
 """Bytes of a record without a resource; those of all jobs that run well are the same, and are read once."""
@@ -14,19 +17,29 @@ _SHORT = 64
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is remembered of a job: its last phase, its failures in a row and since when, its terminal resource."""
+    """What is remembered of a job.
+
+    Attributes:
+        phase: the last one that was answered; INITIALIZING where its create was answered and nothing since.
+        failures: of its polls, in a row.
+        failing_since: when the first of those was, in seconds since the epoch.
+        resource: its last word, once it has one.
+        shown: a resource with the log links and custom info that were answered last, for answers while it cannot be read.
+    """
 
     phase: int | None = None
     failures: int = 0
     failing_since: float = 0.0
     resource: bytes | None = None
+    shown: bytes | None = None
 
     def encode(self) -> bytes:
-        resource = None if self.resource is None else base64.b64encode(self.resource).decode()
-        return json.dumps([self.phase, self.failures, self.failing_since, resource]).encode()
+        fields = [self.phase, self.failures, self.failing_since, _text(self.resource)]
+        return json.dumps(fields if self.shown is None else [*fields, _text(self.shown)]).encode()
 
     @staticmethod
     def decode(data: bytes | None) -> "JobRecord":
+        """Read a record; one that cannot be read is absent, as one that was evicted is."""
         if data is None:
             return _NOTHING
         return _decode_short(data) if len(data) <= _SHORT else _decode(data)
@@ -40,8 +53,21 @@ _NOTHING = JobRecord()
 
 
 def _decode(data: bytes) -> JobRecord:
-    phase, failures, since, resource = json.loads(data.decode())  # bytes would have their encoding guessed
-    return JobRecord(phase, failures, since, None if resource is None else base64.b64decode(resource))
+    try:
+        phase, failures, since, resource, *shown = json.loads(data.decode())  # bytes would have their encoding guessed
+        known = None if phase is None else Phase(phase).value
+        return JobRecord(known, int(failures), float(since), _bytes(resource), _bytes(shown[0]) if shown else None)
+    except (ValueError, TypeError):
+        _log.warning("record of a job cannot be read and counts as absent: %d bytes", len(data))
+        return _NOTHING
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text, validate=True)
 
 
 _decode_short = lru_cache(1024)(_decode)

@@ -55,8 +55,10 @@ class SyncConnectorService:
         is_bounded = left is not None and left <= limit  # by the client: gRPC ends the call in time
         inputs = await _inputs(raw, header, None if is_bounded else limit)
         request.count_input(inputs.ByteSize())
-        resource = await self._jobs.do(connector, TaskOffer(header, inputs), request.timeout)
-        answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(resource))
+        answered = await self._jobs.do(connector, TaskOffer(header, inputs), request.timeout)
+        if answered.failure is not None:
+            request.answered_failure(answered.failure)
+        answer = agent_pb2.ExecuteTaskSyncResponseHeader(resource=self._dialect.resource(answered.resource))
         raw_answer = agent_pb2.ExecuteTaskSyncResponse(header=answer).SerializeToString()
         request.answered()  # the engine cancels when it has read it, which may overtake our notice of having sent it
         yield raw_answer

@@ -156,6 +156,11 @@ class Settings(Table, frozen=True):
         "How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
         "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
     ] = "resource"
+    promise_creates: Annotated[
+        Literal["auto", "never"],
+        "What becomes of a create that takes longer than its caller waits: `auto`, it is answered in time with a resource "
+        "meta that stands for the job to come; `never`, it fails, and the engine's next attempt starts another job.",
+    ] = "auto"
     protocols: Annotated[
         Literal["auto", "v1", "both"],
         "Which engines are served: `v1`, those of the 1.x line; `both`, those of the 2.x line as well, which needs "

@@ -113,23 +113,23 @@ class RunningServer:
         self, task_type: str, resource_meta: bytes, *, output_prefix: str = "", timeout: float | None = None
     ) -> agent_pb2.Resource:
         """Call GetTask."""
-        return await self.client.get(TaskCategory.parse(task_type), resource_meta, output_prefix, timeout)
+        return await self.client.get(_category(task_type), resource_meta, output_prefix, timeout)
 
     async def delete(self, task_type: str, resource_meta: bytes, *, timeout: float | None = None) -> None:
         """Call DeleteTask."""
-        await self.client.delete(TaskCategory.parse(task_type), resource_meta, timeout)
+        await self.client.delete(_category(task_type), resource_meta, timeout)
 
     async def get_metrics(
         self, task_type: str, resource_meta: bytes, queries: Iterable[str] = ()
     ) -> agent_pb2.GetTaskMetricsResponse:
         """Call GetTaskMetrics."""
-        return await self.client.get_metrics(TaskCategory.parse(task_type), resource_meta, queries)
+        return await self.client.get_metrics(_category(task_type), resource_meta, queries)
 
     def get_logs(
         self, task_type: str, resource_meta: bytes, *, lines: int = 0, token: str = "", timeout: float | None = None
     ) -> AsyncIterator[agent_pb2.GetTaskLogsResponse]:
         """Call GetTaskLogs and yield each message of the stream; to stop reading cancels the call."""
-        category = TaskCategory.parse(task_type)
+        category = _category(task_type)
         return self.client.get_logs(category, resource_meta, lines=lines, token=token, timeout=timeout)
 
     async def execute(
@@ -221,3 +221,9 @@ def _template(template: TaskTemplate | str) -> TaskTemplate:
 
 def _literals(inputs: Mapping[str, Any] | LiteralMap | None) -> LiteralMap:
     return inputs if isinstance(inputs, LiteralMap) else to_literal_map(inputs or {})
+
+
+def _category(task_type: str) -> TaskCategory:
+    """Read `NAME` or `NAME@VERSION`; a test may send what no connector could be named."""
+    name, _, version = task_type.partition("@")
+    return TaskCategory(name, int(version or 0))

@@ -78,7 +78,7 @@ async def test_a_create_goes_on_after_its_callers_deadline_and_the_same_attempt_
     settings: dict[str, Any], ends_first: bool
 ) -> None:
     held = Held()
-    async with running_server(held.connector(), settings=settings) as server:
+    async with running_server(held.connector(), settings={**settings, "promise_creates": "never"}) as server:
         error = await status(create(server, timeout=0.2))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await held.gate.reached()

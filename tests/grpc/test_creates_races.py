@@ -35,7 +35,7 @@ async def test_a_claim_is_renewed_for_as_long_as_its_create_takes() -> None:
     second = Direct(held.connector(), memory, create_seconds=0.1, owner="b")
     creating = asyncio.create_task(first.create())
     await held.gate.reached()
-    with pytest.raises(ConnectorError, match="not over at the caller's deadline"):
+    with pytest.raises(ConnectorError, match="did not finish before the caller's deadline"):
         await second.create(timeout=1.5)  # several times as long as the claim lasts
     held.gate.open()
     assert (await creating).resource_meta == (await second.create()).resource_meta == meta("job-1")

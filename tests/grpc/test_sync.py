@@ -14,7 +14,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.service.agent_pb2_grpc import SyncAgentServiceStub
 
 from connector_core import Phase, Resource
-from connector_core.errors import InvalidInputError
+from connector_core.errors import InvalidInputError, TransientError
 from connector_core.literals import to_literal_map, to_python_map
 from connector_core.testing import RunningServer, running_server
 from tests.fakes import PATIENCE, Answers, Jobs, eventually
@@ -140,10 +140,37 @@ async def test_an_async_connector_is_unimplemented_here_and_the_right_call_is_na
     assert "'job connector'" in details_of(error)
 
 
+DO = {"task_type": "answer", "operation": "do"}
+
+
+async def test_a_permanent_failure_is_answered_with_its_code_since_the_engine_retries_any_status() -> None:
+    def do() -> Resource:
+        raise InvalidInputError("no table", error_code="NO_TABLE")
+
+    async with running_server(Answers(do=do)) as host:
+        resource = await host.execute("answer")
+        failures = host.metric("flyte_connector_requests_failure_total", error_code="INVALID_ARGUMENT", **DO)
+    assert Phase(resource.phase) is Phase.FAILED
+    assert resource.message == "plugin 'test-answer connector', do(): no table"
+    assert resource.agent_error.code == "NO_TABLE"
+    assert resource.agent_error.kind == agent_pb2.AgentError.NON_RECOVERABLE
+    assert failures == 1
+
+
+async def test_a_permanent_failure_is_a_status_where_plain_statuses_are_asked_for() -> None:
+    def do() -> Resource:
+        raise InvalidInputError("no table")
+
+    async with running_server(Answers(do=do), settings={"permanent_create_failures": "status"}) as host:
+        refused = await refusal(host.execute("answer"))
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no table" in details_of(refused)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (InvalidInputError("no table"), grpc.StatusCode.INVALID_ARGUMENT),
+        (TransientError("busy"), grpc.StatusCode.UNAVAILABLE),
         (PermissionError("no"), grpc.StatusCode.PERMISSION_DENIED),
         (ValueError("no"), grpc.StatusCode.INVALID_ARGUMENT),
         (RuntimeError("no"), grpc.StatusCode.INTERNAL),

@@ -152,7 +152,7 @@ class Direct:
         self, connector: Jobs, memory: Memory, *, create_seconds: float = 60, owner: str = "a", **options: Any
     ) -> None:
         self.invoker = local_invoker()
-        chosen = read(Settings, options)
+        chosen = read(Settings, {"promise_creates": "never", **options})
         self.creates = Creates(
             self.invoker, memory, chosen, owner=owner, limit_of=lambda _connector, _name: create_seconds
         )

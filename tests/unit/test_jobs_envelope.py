@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector_core import Phase
-from connector_core.errors import ConnectorError, InvalidResourceMetaError, PermissionDeniedError
-from connector_core.jobs.envelope import Promise, Signer, Unsigned, seal, seal_promise, unseal
+from connector_core.errors import (
+    ConnectorError,
+    InvalidRequestError,
+    InvalidResourceMetaError,
+    PermissionDeniedError,
+)
+from connector_core.jobs.envelope import JobPromise, Promise, Signer, Unsigned, seal, seal_promise, unseal
 
 KEY = b"a key of this host's operator"
 NEXT_KEY = b"the key that comes after it"
@@ -34,12 +39,12 @@ def test_a_sealed_resource_comes_out_as_it_went_in() -> None:
     ("meta", "form"), [(b"\x00connector-host/2/resource\x00what is new", "2/resource"), (b"\x00connector-host/", "")]
 )
 def test_a_form_that_is_not_known_is_named(meta: bytes, form: str) -> None:
-    with pytest.raises(InvalidResourceMetaError, match=f"has the form '{form}', which this host does not know"):
+    with pytest.raises(InvalidRequestError, match=f"has the form '{form}', which this host does not know"):
         unseal(meta)
 
 
 def test_a_long_form_is_not_repeated_in_full() -> None:
-    with pytest.raises(InvalidResourceMetaError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         unseal(b"\x00connector-host/" + b"x" * 10_000)
     assert len(str(caught.value)) < 300
 
@@ -68,9 +73,17 @@ def test_a_promise_comes_out_as_it_went_in() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[", b"{}", b"[]", b'["a"]', b'["a", "b"]', b"[1, 2.0]", b"1", b"\xff", b"null"]
 )
-def test_a_damaged_promise_is_said_to_be(body: bytes) -> None:
-    with pytest.raises(InvalidResourceMetaError, match="the promise of a result in the resource meta is damaged"):
-        unseal(b"\x00connector-host/1/promise\x00" + body)
+@pytest.mark.parametrize("form", [b"1/promise", b"1/job"])
+def test_a_damaged_promise_is_said_to_be(form: bytes, body: bytes) -> None:
+    with pytest.raises(InvalidResourceMetaError, match="the promise in the resource meta is damaged"):
+        unseal(b"\x00connector-host/" + form + b"\x00" + body)
+
+
+@pytest.mark.parametrize("promise", [Promise("key", 1.5), JobPromise("key", 1.5)])
+def test_promises_of_results_and_of_jobs_are_told_apart(promise: Promise | JobPromise) -> None:
+    read = unseal(seal_promise(promise))
+    assert read == promise
+    assert type(read) is type(promise)
 
 
 @settings(deadline=None)
@@ -81,7 +94,7 @@ def test_no_bytes_at_all_crash_it(meta: bytes) -> None:
             last_word = unseal(signer.verify("job", meta))
         except ConnectorError:
             continue
-        assert not isinstance(last_word, Promise)
+        assert not isinstance(last_word, Promise | JobPromise)
         assert last_word is None or Phase(last_word.phase).is_terminal
 
 
