@@ -13,6 +13,8 @@ SCRUB = Scrubber(lambda: ["handed out"]).scrub
     ("seconds", "shown"),
     [
         (None, wording.NOTHING),
+        (0, "0.0 ms"),
+        (0.00002, "<0.1 ms"),
         (0.00012, "0.1 ms"),
         (0.0094, "9.4 ms"),
         (0.25, "250 ms"),

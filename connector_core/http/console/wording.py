@@ -27,6 +27,8 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     milliseconds = seconds * 1000
+    if 0 < milliseconds < 0.05:
+        return "<0.1 ms"
     if milliseconds < 10:
         return f"{milliseconds:.1f} ms"
     return f"{milliseconds:,.0f} ms" if seconds < _LONG else span(seconds)
