@@ -35,3 +35,10 @@ def cut_header(text: str, max_bytes: int) -> str:
         if left < 0:
             return encoded[:position].decode(errors="ignore") + "..."
     return encoded.decode()
+
+
+def cut_ascii(text: str, max_bytes: int) -> str:
+    """Return a text as printable ASCII in one line, which plain gRPC metadata and HTTP headers carry, cut to so many bytes."""
+    line = " ".join(text.split()).encode("ascii", errors="replace").decode()
+    printable = "".join(character if character.isprintable() else "?" for character in line)
+    return printable if len(printable) <= max_bytes else printable[: max_bytes - 3] + "..."

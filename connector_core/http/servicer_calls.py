@@ -56,10 +56,15 @@ class CallFailed(Exception):  # noqa: N818 - what a call ended with; no error of
 class CallContext:
     """The parts of gRPC's context that the servicers use."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_end", "trailing")
 
     def __init__(self, timeout: float | None) -> None:
         self._end = None if timeout is None else time.monotonic() + timeout
+        self.trailing: Mapping[str, str] = NO_HEADERS
+
+    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+        """Keep what goes along with an answer that is OK."""
+        self.trailing = dict(metadata)
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the client's deadline, `None` where it set none."""
@@ -95,8 +100,8 @@ class ServedCalls:
 
     async def unary(
         self, method: MethodDescriptor, raw: bytes, timeout: float | None, headers: Mapping[str, str] = NO_HEADERS
-    ) -> bytes:
-        """Call a method with one answer.
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Call a method with one answer; return that, and the trailing metadata.
 
         Args:
             method: which.
@@ -187,11 +192,12 @@ class ServedCalls:
 
     async def _call(
         self, method: MethodDescriptor, raw: bytes, timeout: float | None, headers: Mapping[str, str]
-    ) -> bytes:
+    ) -> tuple[bytes, Mapping[str, str]]:
         call: Callable[[bytes, CallContext], Awaitable[bytes]] = self._method(method)
+        context = CallContext(timeout)
         with self._admitted(), self._trace(method, headers):
             async with _deadline(timeout):
-                return await call(raw, CallContext(timeout))
+                return await call(raw, context), context.trailing
 
     async def _pump(
         self,

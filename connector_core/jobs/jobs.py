@@ -19,6 +19,7 @@ from connector_core.invocation import Invoker
 from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.jobs import envelope
 from connector_core.jobs.creates import Created, Creates
+from connector_core.jobs.deletes import Deletes
 from connector_core.jobs.envelope import JobPromise, Promise, Signer, Unsigned
 from connector_core.jobs.job_promises import JobMeta
 from connector_core.jobs.memory import Memory
@@ -63,6 +64,7 @@ class Jobs:
             note_job=self._polls.created,
         )
         self._promises = self.creates.promises
+        self.deletes = Deletes(memory, settings.delete_patience)
 
     async def create(
         self,

@@ -54,6 +54,9 @@ class Metrics:
         self.log_lines_dropped = self._gauge(
             "log_lines_dropped", "Lines that the log left out since whoever reads it did not keep up.", ()
         ).labels()
+        self.deletes_given_up = self._gauge(
+            "deletes_given_up", "DeleteTask calls that were answered OK although the job may still run.", of_connector
+        )
         self.loop_lag = self._gauge(
             "loop_lag_seconds", "How late an event loop is: the serving one, or a plugin's.", ("loop",)
         )

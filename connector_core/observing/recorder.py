@@ -169,6 +169,18 @@ class CallRecording:
         if execution := self._execution or output_prefix:
             self._execution = self._recorder.name_job(self._task_type, resource_meta, execution, output_prefix)
 
+    def delete_given_up(self, error: ConnectorError) -> None:
+        """Log and count a deletion that is answered OK although the job may still run."""
+        plugin, name = ("", "") if self._connector is None else (self._connector.plugin.name, self._connector.name)
+        self._recorder.metrics.deletes_given_up.labels(plugin, name).inc()
+        _log.error(
+            "delete given up; the job may still run: plugin %s, connector %s: %s",
+            plugin or "unknown",
+            name or "unknown",
+            error,
+            exc_info=error.__cause__,
+        )
+
     def count_input(self, size: int) -> None:
         """Count the bytes of a task's inputs."""
         self._recorder.metrics.requests.input_size(self._task_type).observe(size)

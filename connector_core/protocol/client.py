@@ -13,6 +13,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 
 from connector_core.connection import Connection
+from connector_core.protocol.statuses import GIVEN_UP
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
@@ -92,12 +93,15 @@ class Client:
         answer: agent_pb2.GetTaskResponse = await self.jobs.GetTask(request, timeout=timeout)
         return answer.resource
 
-    async def delete(self, category: TaskCategory, resource_meta: bytes, timeout: float | None = None) -> None:
-        """Call DeleteTask."""
+    async def delete(self, category: TaskCategory, resource_meta: bytes, timeout: float | None = None) -> str:
+        """Call DeleteTask; return why the server has given the deletion up, where it has."""
         request = agent_pb2.DeleteTaskRequest(
             task_type=category.name, task_category=_to_flyte(category), resource_meta=resource_meta
         )
-        await self.jobs.DeleteTask(request, timeout=timeout)
+        call = self.jobs.DeleteTask(request, timeout=timeout)
+        await call
+        trailing = await call.trailing_metadata()
+        return next((str(value) for key, value in trailing or () if key == GIVEN_UP), "")
 
     async def get_metrics(
         self, category: TaskCategory, resource_meta: bytes, queries: Iterable[str] = (), timeout: float | None = None

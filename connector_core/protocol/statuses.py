@@ -16,6 +16,9 @@ from connector_core.texts import cut_header
 _RICH_STATUS = "grpc-status-details-bin"
 _RICH_MESSAGE_BYTES = 1024
 
+GIVEN_UP = "connector-host-delete"
+"""The trailing metadata of a DeleteTask that was answered OK although the job may still run; its value says why."""
+
 MAX_DETAILS_BYTES = 4096
 """Details count as HTTP/2 headers, and some 20 KB of them turn any status into RESOURCE_EXHAUSTED at the client."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from flyteidl.admin import agent_pb2
 
 from connector_core.description import ConnectorDescription
-from connector_core.errors import IllegalAnswerError
+from connector_core.errors import ConnectorError, IllegalAnswerError
 from connector_core.invocation.offers import JobOffer, TaskOffer
 from connector_core.jobs import Jobs
 from connector_core.metrics import (
@@ -74,8 +74,14 @@ class AsyncConnectorService:
     async def DeleteTask(self, raw: bytes, request: Request) -> bytes:
         """Cancel a job."""
         message, connection = self._dialect.read_delete(raw)
-        connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
-        await self._jobs.delete(connector, JobOffer(message.resource_meta, connection), request.timeout)
+        try:
+            connector = request.find(self._registry, *category_of(message), resource_meta=message.resource_meta)
+            await self._jobs.delete(connector, JobOffer(message.resource_meta, connection), request.timeout)
+        except ConnectorError as error:
+            task_type = message.task_category.name or message.task_type
+            if not await self._jobs.deletes.is_given_up(task_type, message.resource_meta, error):
+                raise
+            request.gave_up(error)
         return self._dialect.write_deleted()
 
     @record_connector_metrics(get_metrics_operation)

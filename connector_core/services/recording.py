@@ -12,9 +12,11 @@ from grpc import StatusCode
 from connector_core.errors import ConnectorError
 from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE
 from connector_core.observing.recorder import CallRecording, Recorder
-from connector_core.protocol.statuses import Status, status_of, where_to_look
+from connector_core.protocol.statuses import GIVEN_UP, Status, status_of, where_to_look
+from connector_core.texts import cut_ascii
 
 _REFERENCE_BYTES = 6
+_GIVEN_UP_BYTES = 500
 
 _CLOCKS_APART = 0.1
 """A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
@@ -34,6 +36,7 @@ class Request(CallRecording):
 
     _failure: ConnectorError | None = None
     _is_answered = False
+    _is_failed_job = True
 
     @property
     def timeout(self) -> float | None:
@@ -44,6 +47,13 @@ class Request(CallRecording):
     def answered_failure(self, error: ConnectorError) -> None:
         """Count an answer that is OK on the wire as the failure that it stands for."""
         self._failure = error
+
+    def gave_up(self, error: ConnectorError) -> None:
+        """Count a deletion that is answered OK as the failure that it is, and tell a client that can read it."""
+        self.delete_given_up(error)
+        self.context.set_trailing_metadata(((GIVEN_UP, cut_ascii(f"given up: {error}", _GIVEN_UP_BYTES)),))
+        self._failure = error
+        self._is_failed_job = False
 
     def answered(self) -> None:
         """Count the request as a success, as all of its answer is about to be sent; a client that leaves now has it.
@@ -61,7 +71,8 @@ class Request(CallRecording):
             self.ended("OK")
             return
         reference = os.urandom(_REFERENCE_BYTES).hex()
-        self._ended_by(self._failure, status_of(self._failure, reference), reference, is_failed_job=True)
+        status = status_of(self._failure, reference)
+        self._ended_by(self._failure, status, reference, is_failed_job=self._is_failed_job)
 
     def cut_short(self) -> None:
         """End the recording of a request whose client has gone, by its deadline or on its own account."""

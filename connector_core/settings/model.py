@@ -156,6 +156,13 @@ class Settings(Table, frozen=True):
         "How a create that failed for good is answered: `resource`, as OK with a job that GetTask calls FAILED, "
         "since the engine tries again on any status; `status`, as a gRPC status, for clients that read it.",
     ] = "resource"
+    delete_patience: Annotated[
+        float,
+        Meta(ge=0),
+        After(finite),
+        "Seconds from a job's first DeleteTask that fails, after which further ones are answered OK, with an error in the log: "
+        "engines of the 2.x line repeat them for ever.",
+    ] = 600
     promise_creates: Annotated[
         Literal["auto", "never"],
         "What becomes of a create that takes longer than its caller waits: `auto`, it is answered in time with a resource "

@@ -111,6 +111,7 @@ class Call:
         "_requests",
         "_server",
         "_task",
+        "_trailing",
     )
 
     def __init__(self, event: Any, method: Method | None, server: Common) -> None:
@@ -125,6 +126,7 @@ class Call:
         self._requests: Requests | None = None
         self._answers: AnswerStream | None = None
         self._aborted: _Status | None = None
+        self._trailing: Metadata | None = None
         self._is_over = False
         core.start_server_batch((ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
         if method is None:
@@ -154,6 +156,14 @@ class Call:
         """Return the client's address, as gRPC writes it."""
         address: bytes = self._core.peer()
         return address.decode()
+
+    def set_trailing_metadata(self, metadata: Metadata) -> None:
+        """Send this with the status of a call that ends OK.
+
+        Raises:
+            TypeError, ValueError: the metadata cannot be sent.
+        """
+        self._trailing = _status(grpc.StatusCode.OK, "", metadata).trailing_metadata
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata | None = None
@@ -277,7 +287,7 @@ class Call:
             return
         self._is_over = True
         code, details, trailing_metadata = self._aborted or status
-        last = SendStatusFromServerOperation(trailing_metadata, code, details, NO_FLAGS)
+        last = SendStatusFromServerOperation(trailing_metadata or self._trailing, code, details, NO_FLAGS)
         if self._server.held.is_on:
             self._end_late(last, *messages)
         elif self._answers is None:

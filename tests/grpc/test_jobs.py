@@ -150,6 +150,9 @@ class TestResourceMetas:
     async def test_a_malformed_one_is_an_invalid_argument_that_names_the_field(
         self, host: RunningServer, operation: str, meta: bytes, culprit: str
     ) -> None:
+        if operation == "delete":  # engines repeat what fails for ever: tests/grpc/test_deletes.py
+            await about_the_job(host, operation, meta)
+            return
         error = await refusal(about_the_job(host, operation, meta))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert culprit in details_of(error)
@@ -348,8 +351,7 @@ class TestSyncConnectorsCalledAsAsync:
     )
     async def test_a_resource_meta_without_a_result_is_an_invalid_argument(self, meta: bytes) -> None:
         async with running_server(Answers()) as host:
-            for call in (host.get("answer", meta), host.delete("answer", meta)):
-                assert (await refusal(call)).code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert (await refusal(host.get("answer", meta))).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 class TestSizes:

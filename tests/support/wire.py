@@ -98,6 +98,9 @@ class FakeContext:
         """Return the seconds until the client's deadline, `None` where it set none."""
         return None if self._end is None else max(0.0, self._end - self._loop.time())
 
+    def set_trailing_metadata(self, metadata: tuple[Any, ...]) -> None:
+        """Take what goes along with the answer."""
+
     async def abort(self, code: StatusCode, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> NoReturn:
         """End the call."""
         assert self.reply is None, "a call was aborted twice"

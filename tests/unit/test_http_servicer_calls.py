@@ -71,8 +71,8 @@ def on_serving_loop(calls: ServedCalls, work: Any) -> "asyncio.Future[Any]":
 
 
 async def test_a_call_runs_on_the_serving_loop(servicer: Servicer, calls: ServedCalls) -> None:
-    assert await calls.unary(GET, b"x", None) == b"x False"
-    assert await calls.unary(GET, b"x", 60) == b"x True"
+    assert await calls.unary(GET, b"x", None) == (b"x False", {})
+    assert await calls.unary(GET, b"x", 60) == (b"x True", {})
     assert servicer.loops == {calls._loop}
     assert asyncio.get_running_loop() not in servicer.loops
 

@@ -37,10 +37,10 @@ _NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed",
 class CallError(ConnectorError):
     """A call was answered with an error, or not at all; `is_passing` says whether asking again may help."""
 
-    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+    def __init__(self, message: str, code: grpc.StatusCode, is_passing: bool | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.is_passing = code in _PASSING
+        self.is_passing = code in _PASSING if is_passing is None else is_passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,13 @@ class Client:
         return protocol.with_phase(await self._answer("GetTask", call))
 
     async def delete(self, job: Job) -> None:
-        """Cancel a job."""
-        await self._answer("DeleteTask", self._client.delete(job.category, job.resource_meta))
+        """Cancel a job.
+
+        Raises:
+            CallError: it was not cancelled, also where the host has given its deletion up and answers OK.
+        """
+        if given_up := await self._answer("DeleteTask", self._client.delete(job.category, job.resource_meta)):
+            raise CallError(f"the job was not deleted, and may still run: {given_up}", grpc.StatusCode.ABORTED, False)
 
     async def metrics(self, job: Job) -> Sequence[ExecutionMetricResult]:
         """Return what a job uses of its machine."""

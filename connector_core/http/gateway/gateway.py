@@ -93,8 +93,9 @@ class Gateway:
         return await self._aside(len(raw), _encoded_answer, route, raw)
 
     async def _answer(self, route: Route, request: bytes, headers: Headers, send: Send) -> None:
-        raw = await self._calls.unary(route.method, request, _timeout(headers), headers)
-        await _send(send, 200, await self._json(route, raw))
+        raw, trailing = await self._calls.unary(route.method, request, _timeout(headers), headers)
+        told = [(name.encode(), value.encode("latin-1")) for name, value in trailing.items()]
+        await _send(send, 200, await self._json(route, raw), told)
 
     async def _answer_stream(self, route: Route, request: bytes | list[bytes], headers: Headers, send: Send) -> None:
         """Send a line for each message: `{"result": MESSAGE}`, and where it ends otherwise than OK, `{"error": STATUS}`.
