@@ -27,6 +27,8 @@ class ConnectorBase(ABC):
         task_categories: for several task types: `TaskCategory`s or strings `NAME[@VERSION]`, in place of the two above.
         deadlines: seconds that an operation may take, by its name, where the host's defaults do not fit; what the operator
             sets for the plugin or the connector goes before it.
+        risk: what every caller can make it do to others, such as "calls any URL that a caller names"; its creates fail until
+            the operator names it in the setting `allow_risks`, and the host says so at its start.
 
     Optional methods, `async def` or plain, without arguments: `start()` opens clients with the server and `close()` closes
     them. Both run where the connector's other calls run.
@@ -37,6 +39,7 @@ class ConnectorBase(ABC):
     task_type_version: int = 0
     task_categories: Sequence[TaskCategory | str] = ()
     deadlines: Mapping[str, float] = {}
+    risk: str = ""
 
 
 class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
@@ -58,6 +61,7 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     Attributes:
         metadata_type: the `ResourceMeta` subclass; read from the type parameter unless set.
         min_poll_interval: seconds within which a job's last answer is given again without asking the connector.
+        risk_in_get: whether a resource meta is enough for the `risk`; unsigned ones are then not polled either.
         metadata_risk: what the connector does with a resource meta that lets a forged one run code, such as "unpickles its
             resource metas"; the host warns of it where resource metas are not signed.
     """
@@ -65,6 +69,7 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
     metadata_type: type[ResourceMeta] | None = None
     min_poll_interval: float = 0
     metadata_risk: str = ""
+    risk_in_get: bool = False
 
     @abstractmethod
     def create(self, *args: Any, **kwargs: Any) -> Awaitable[MetaT] | MetaT:

@@ -44,7 +44,9 @@ class ConnectorDescription(msgspec.Struct, frozen=True, dict=True):
         operations: the operations that it has, each with the kind of its code.
         deadlines: seconds by operation, where its author sets them.
         min_poll_interval: seconds within which a job's last answer is given again without asking the connector.
-        risk: what a forged resource meta could make of the connector; empty where nothing is known.
+        risk: what every caller can make it do to others; empty where nothing is known.
+        risk_in_get: whether a resource meta is enough for that.
+        metadata_risk: what a forged resource meta could make of the connector; empty where nothing is known.
         implementation: the class, as `MODULE:QUALIFIED_NAME`.
         given_name: the name that its author gave it; `name` has more where two plugins use one name.
     """
@@ -57,6 +59,8 @@ class ConnectorDescription(msgspec.Struct, frozen=True, dict=True):
     deadlines: Mapping[str, float] = msgspec.field(default_factory=dict)
     min_poll_interval: float = 0
     risk: str = ""
+    risk_in_get: bool = False
+    metadata_risk: str = ""
     implementation: str = ""
     given_name: str = ""
 

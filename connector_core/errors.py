@@ -82,6 +82,12 @@ class PermissionDeniedError(PermanentError):
     fault = Fault.CALLER
 
 
+class RiskNotAllowedError(PermissionDeniedError):
+    """Callers can misuse the connector, and the operator has not named it in the setting `allow_risks`."""
+
+    in_poll = InPoll.RIDDEN_OUT  # the operator can change that while jobs run
+
+
 class JobNotFoundError(PermanentError):
     """The external system does not know this job (any more)."""
 

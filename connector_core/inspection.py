@@ -90,7 +90,9 @@ def _inspect_connector(connector: ConnectorBase, plugin: PluginIdentity) -> Insp
         operations={operation: method.kind for operation, method in methods.items()},
         deadlines=_deadlines(connector, "async" if is_async else "sync"),
         min_poll_interval=_min_poll_interval(connector),
-        risk=_risk(connector),
+        risk=_risk(connector, "risk", "calls any URL that a caller names"),
+        risk_in_get=bool(getattr(connector, "risk_in_get", False)),
+        metadata_risk=_risk(connector, "metadata_risk", "unpickles its resource metas"),
         implementation=f"{type(connector).__module__}:{type(connector).__qualname__}",
     )
     _refuse_unlistable(description)
@@ -177,12 +179,10 @@ def _min_poll_interval(connector: ConnectorBase) -> float:
     return interval
 
 
-def _risk(connector: ConnectorBase) -> str:
-    risk: object = getattr(connector, "metadata_risk", "")
+def _risk(connector: ConnectorBase, name: str, example: str) -> str:
+    risk: object = getattr(connector, name, "")
     if not isinstance(risk, str):
-        raise InvalidConnectorError(
-            f"metadata_risk is {shown(risk)}; it is a text such as 'unpickles its resource metas'"
-        )
+        raise InvalidConnectorError(f"{name} is {shown(risk)}; it is a text such as {example!r}")
     return risk
 
 

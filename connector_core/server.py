@@ -25,7 +25,7 @@ from connector_core.observing.call_records import CallListener
 from connector_core.observing.observer import Observer
 from connector_core.observing.recent_calls import RecentCalls
 from connector_core.observing.recorder import Recorder
-from connector_core.plugins import PluginLoadResult, metadata_risks
+from connector_core.plugins import PluginLoadResult, declared_risks
 from connector_core.ports import Address, Port, grpc_options
 from connector_core.readiness import HostState, host_state
 from connector_core.registry import ConnectorRegistry
@@ -148,7 +148,7 @@ class ConnectorServer:
             AddressInUseError: a port is taken.
         """
         _show_plugins(self.metrics, self.plugins)
-        for risk in metadata_risks(self.plugins, self.settings):
+        for risk in declared_risks(self.plugins, self.settings):
             _log.warning("%s", risk)
         try:
             # 1. The ports: a taken one is found before plugin code runs. Callers are refused until they are served.

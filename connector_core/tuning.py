@@ -10,6 +10,7 @@ import msgspec
 from connector_core.description import ConnectorDescription
 from connector_core.errors import SettingsError
 from connector_core.invocation import CallLimits
+from connector_core.plugins import refusals
 from connector_core.settings import Settings, section
 from connector_core.tables import Table
 
@@ -51,7 +52,9 @@ def limits_of(settings: Settings, connector: ConnectorDescription, plugins: Coll
     limits["wait"] = math.inf if settings.wait is None else settings.wait
     for chosen in reversed(own):
         limits |= chosen
-    return CallLimits(deadlines=deadlines, in_place=plugin in settings.in_place, **limits)
+    return CallLimits(
+        deadlines=deadlines, in_place=plugin in settings.in_place, refusals=refusals(connector, settings), **limits
+    )
 
 
 def _given(table: Table) -> dict[str, Any]:

@@ -52,10 +52,11 @@ def _described(entry: ConnectorDescription) -> dict[str, Any]:
         "kind": entry.side,
         "methods": {name: kind.value for name, kind in entry.operations.items()},
         "lacks": [],
+        "risk": entry.risk,
     }
     if not entry.is_sync:
         described["lacks"] = [what for name, what in _OPTIONAL.items() if name not in entry.operations]
-        described["metadata_risk"] = entry.risk
+        described["metadata_risk"] = entry.metadata_risk
         described["delete_is_idempotent"] = "unknown"
     return described
 
@@ -86,6 +87,6 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
         one.get("kind", "-"),
         code or "-",
         ", ".join(one.get("lacks", ())) or "-",
-        one.get("metadata_risk") or "-",
+        ", ".join(filter(None, (one.get("risk"), one.get("metadata_risk")))) or "-",
         f"{bridged}: {one['reason'].splitlines()[0]}" if one["reason"] else bridged,
     )

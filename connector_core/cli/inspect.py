@@ -24,9 +24,9 @@ from connector_core.plugins import (
     PluginSource,
     build_registry,
     check_required,
+    declared_risks,
     discover,
     load_discovered,
-    metadata_risks,
     refuse_shared_names,
 )
 from connector_core.settings import Settings
@@ -70,7 +70,7 @@ def show_list(settings: Settings, *, as_json: bool) -> int:
     with _answers_alone_on_stdout():
         result = load_discovered(found, settings)
     conflicts += _conflicts(result, settings)
-    risks = metadata_risks(result, settings)
+    risks = declared_risks(result, settings)
     error = _start_error(found.sources, result, settings)
     if as_json:
         listing = Listing.of(result, risks, conflicts=conflicts, start_error="" if error is None else error.message)
@@ -104,7 +104,7 @@ def show_examination(settings: Settings, only: str | None, *, as_json: bool) -> 
         SettingsError: the plugin that is asked for is not there.
     """
     result, problems = _examine(settings, only)
-    risks = metadata_risks(result, settings)
+    risks = declared_risks(result, settings)
     if as_json:
         print(Listing.of(result, risks, problems=problems).to_json())
     else:
@@ -127,7 +127,7 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
         everything = load_discovered(found, settings)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
     problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
-    risks = metadata_risks(result, settings)
+    risks = declared_risks(result, settings)
     connectors = bridged_connectors(result, _served(everything, settings))
     if as_json:
         print(json.dumps({"connectors": connectors, "problems": problems, "risks": risks}, indent=2))

@@ -13,7 +13,7 @@ from connector_core.tables import Field, Flag, described
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., int])
 
-CHOICE = ("modules", "allow_plugin", "block_plugin", "prefer")
+CHOICE = ("modules", "allow_plugin", "block_plugin", "prefer", "allow_risks")
 """The settings that say which plugins are loaded, for commands that load some."""
 
 _FIELDS = {name: field for name, field in described(Settings).items() if field.flag is not None}

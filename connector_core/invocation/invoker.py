@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from connector_core.description import ConnectorDescription
-from connector_core.errors import ConnectorNotStartedError
+from connector_core.errors import ConnectorNotStartedError, RiskNotAllowedError
 from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.offers import Offer
 from connector_core.invocation.places import Place
@@ -38,6 +38,15 @@ class _Route(NamedTuple):
     description: ConnectorDescription
     place: Place
     limits: CallLimits
+
+    def refuse(self, operation: str) -> None:
+        """Refuse an operation that the operator has not allowed.
+
+        Raises:
+            RiskNotAllowedError: with the setting that would.
+        """
+        if (reason := self.limits.refusals.get(operation)) is not None:
+            raise RiskNotAllowedError(reason, plugin=self.description.plugin.name, operation=operation)
 
     def end(self, operation: str, timeout: float | None) -> float:
         """Return the moment, on the monotonic clock, at which a call that begins now has to be over."""
@@ -86,6 +95,8 @@ class Invoker:
         if operation not in connector.operations:
             connector.require(operation)
         route = self._route(connector)
+        if route.limits.refusals:
+            route.refuse(operation)
         return route.place.invoke(operation, offer, route.end(operation, timeout) if end is None else end)
 
     def stream(
@@ -95,6 +106,7 @@ class Invoker:
         self._refuse_held(connector)
         connector.require(operation)
         route = self._route(connector)
+        route.refuse(operation)
         return route.place.stream(operation, offer, route.end(operation, timeout))
 
     def hold(self, connector: ConnectorDescription, reason: str) -> None:

@@ -14,6 +14,7 @@ class CallLimits(msgspec.Struct, frozen=True):
         queue: calls that may wait for a thread.
         wait: seconds for which a call may wait for a thread.
         in_flight: calls of its async code that may be in flight.
+        refusals: why which operations are refused, whatever they ask for.
         in_place: whether its async code runs on the serving loop, since the operator vouches for it.
     """
 
@@ -23,3 +24,4 @@ class CallLimits(msgspec.Struct, frozen=True):
     wait: float
     in_flight: int
     in_place: bool = False
+    refusals: Mapping[str, str] = {}

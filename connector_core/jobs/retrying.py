@@ -1,12 +1,13 @@
 """When to try again and when to stop."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from connector_core.errors import ConnectorError, InPoll, RateLimitedError, TransientError
+from connector_core.errors import ConnectorError, InPoll, RateLimitedError, RiskNotAllowedError, TransientError
 
 T = TypeVar("T")
 
@@ -60,4 +61,6 @@ def _backoff(failures: int, pause: float, at_most: float) -> float:
 
 
 def _asked_for(error: BaseException) -> float:
+    if isinstance(error, RiskNotAllowedError):
+        return math.inf  # no call will change that, only the operator
     return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0

@@ -1,6 +1,6 @@
 """From installed entry points and named modules to a registry: values all the way, bad plugins included."""
 
-from connector_core.plugins.choosing import build_registry, check_required, metadata_risks
+from connector_core.plugins.choosing import build_registry, check_required, declared_risks, refusals
 from connector_core.plugins.discovery import (
     Discovered,
     FailedPlugin,
@@ -36,13 +36,14 @@ __all__ = [
     "SkippedPlugin",
     "build_registry",
     "check_required",
+    "declared_risks",
     "discover",
     "entry_points_of",
     "installed_plugins",
     "load_discovered",
     "load_from_settings",
     "load_plugins",
-    "metadata_risks",
     "module_plugin",
+    "refusals",
     "refuse_shared_names",
 ]

@@ -163,15 +163,53 @@ def check_required(result: PluginLoadResult, settings: Settings) -> None:
         raise PluginLoadError("\n".join(reasons))
 
 
-def metadata_risks(result: PluginLoadResult, settings: Settings) -> list[str]:
-    """Say which loaded connectors a forged resource meta could harm, where signing does not keep forged ones out."""
+def declared_risks(result: PluginLoadResult, settings: Settings) -> list[str]:
+    """Say what callers can make of the loaded connectors, and which creates are refused because of that."""
+    connectors = [connector for plugin in result.loaded for connector in plugin.descriptions]
+    return [_said(one, settings) for one in connectors if one.risk] + _metadata_risks(connectors, settings)
+
+
+def _said(connector: ConnectorDescription, settings: Settings) -> str:
+    risk = f"connector {connector.name!r} of plugin {connector.plugin.name!r} {connector.risk}"
+    everyone = "everyone who reaches the gRPC port can have it do so"
+    if _is_allowed(connector, settings):
+        return f"{risk}; {everyone} (allowed by allow_risks)"
+    polls = ", and polls of unsigned resource metas are ridden out" if connector.risk_in_get else ""
+    return f"{risk}; {everyone}, so its creates fail{polls}. To take the risk: {_allowing(connector)}"
+
+
+def _is_allowed(connector: ConnectorDescription, settings: Settings) -> bool:
+    plugin = connector.plugin
+    names = {plugin.name, plugin.bridge, f"{plugin.name}/{connector.name}"}
+    return not names.isdisjoint(settings.allow_risks)
+
+
+def _allowing(connector: ConnectorDescription) -> str:
+    return f'allow_risks = ["{connector.plugin.name}"]'
+
+
+def refusals(connector: ConnectorDescription, settings: Settings) -> dict[str, str]:
+    """Return why which operations of a connector are refused: those that bear a risk that the operator has not taken.
+
+    A job that runs is polled and deleted as ever, unless a resource meta alone bears the risk and nothing tells forged ones.
+    """
+    if not connector.risk or _is_allowed(connector, settings):
+        return {}
+    reason = f"connector {connector.name!r} {connector.risk}; the operator can allow that: {_allowing(connector)}"
+    refused = ["create", "do"]
+    if connector.risk_in_get and not settings.signing.all_keys():
+        refused += ["get", "get_many", "get_metrics", "get_logs"]
+    return dict.fromkeys(refused, reason)
+
+
+def _metadata_risks(connectors: Iterable[ConnectorDescription], settings: Settings) -> list[str]:
+    """Say which connectors a forged resource meta could harm, where signing does not keep forged ones out."""
     if settings.signing.all_keys():
         return []
     at_risk: dict[str, list[str]] = defaultdict(list)
-    for plugin in result.loaded:
-        for connector in plugin.descriptions:
-            if connector.risk:
-                at_risk[connector.risk].append(f"{connector.name!r} of plugin {connector.plugin.name!r}")
+    for connector in connectors:
+        if connector.metadata_risk:
+            at_risk[connector.metadata_risk].append(f"{connector.name!r} of plugin {connector.plugin.name!r}")
     return [
         f"resource metas are not signed here, and a connector that {what} runs whatever code is in a forged one, for everyone "
         f"who reaches the gRPC port: {', '.join(connectors)}. Set [signing] once no task of another server runs"

@@ -1,6 +1,6 @@
 """Names in the settings that no plugin, connector or task type has: said with a near one, since they do nothing."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.settings import Settings, as_variable
@@ -25,26 +25,28 @@ def unknown_names(settings: Settings, result: PluginLoadResult) -> Iterator[str]
             # What a bridge brings is known once it is loaded.
             if name not in plugins and not name.startswith(not_loaded):
                 yield _warning(place.format(name), f"unknown plugin {name!r}", name, plugins)
-    yield from _limits(settings, result, plugins)
+    yield from _limits(settings.limits, "[limits.{}]", result, plugins)
+    yield from _limits(settings.allow_risks, "allow_risks {}", result, plugins)
     yield from _preferences(settings, result, plugins)
 
 
-def _limits(settings: Settings, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:
-    """Sections of connectors are checked as far as their plugin was loaded: what others bring is not known."""
+def _limits(names: Iterable[str], place: str, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:
+    """Names of plugins and connectors are checked as far as their plugin was loaded: what others bring is not known."""
     loaded = {plugin.identity.name: plugin.descriptions for plugin in result.loaded}
     connectors = [f"{plugin}/{one.name}" for plugin, brought in loaded.items() for one in brought]
     known = [*plugins, *connectors]
     spelt = {as_variable(name) for name in known}
-    for name in settings.limits:
+    for name in names:
         plugin = max((one for one in plugins if name.startswith(f"{one}/")), key=len, default=None)
         if as_variable(name) in spelt or (plugin is not None and plugin not in loaded):
             continue
         if plugin is None:
-            yield _warning(f"[limits.{name}]", f"unknown plugin {name!r}", name, known)
+            yield _warning(place.format(name), f"unknown plugin {name!r}", name, known)
         else:
             connector = name.removeprefix(f"{plugin}/")
-            names = [one.name for one in loaded[plugin]]
-            yield _warning(f'[limits."{name}"]', f"plugin {plugin!r} has no connector {connector!r}", connector, names)
+            brought = [one.name for one in loaded[plugin]]
+            written = place.format(f'"{name}"')
+            yield _warning(written, f"plugin {plugin!r} has no connector {connector!r}", connector, brought)
 
 
 def _preferences(settings: Settings, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:

@@ -144,6 +144,12 @@ class Settings(Table, frozen=True):
     require: Annotated[Names, "Plugins without which the host refuses to start.", Flag()] = ()
     allow_plugin: Annotated[Names, "Load only these plugins; all, where none is named.", Flag()] = ()
     block_plugin: Annotated[Names, "Do not load these plugins.", Flag()] = ()
+    allow_risks: Annotated[
+        Names,
+        "Plugins, or connectors as PLUGIN/CONNECTOR, whose creates are served although callers can misuse them, "
+        "by what `list` says of their risks.",
+        Flag(),
+    ] = ()
     prefer: Annotated[
         Preferences,
         "Which plugin serves a task category that several claim, `CATEGORY=PLUGIN`, or keeps the name of a connector that "

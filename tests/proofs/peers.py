@@ -120,7 +120,8 @@ def pair(
         engine_options: of the engine that calls both.
     """
     venv = Venv(folder / "venv")
-    environment = {**environment, "PYTHONDONTWRITEBYTECODE": ""}  # starting often is what compiling once is for
+    # Starting often is what compiling once is for; what callers can make of flytekit's connectors is what is compared.
+    environment = {**environment, "PYTHONDONTWRITEBYTECODE": "", "CONNECTOR_HOST__ALLOW_RISKS": "flytekit"}
     with ExitStack() as servers:
         started = _their_server(venv, logs, environment, server or FLYTEKIT_SERVER)
         theirs = servers.enter_context(started)  # it starts while ours does

@@ -21,6 +21,8 @@ descriptions = st.builds(
     deadlines=st.dictionaries(st.sampled_from(list(OPERATIONS)), seconds),
     min_poll_interval=seconds,
     risk=st.just("") | texts,
+    risk_in_get=st.booleans(),
+    metadata_risk=st.just("") | texts,
     implementation=st.just("") | texts,
     given_name=st.just("") | texts,
 )

@@ -127,7 +127,7 @@ def _free_port() -> int:
 async def both(flytekit_port: int, bridge: PluginSource, served: Path) -> AsyncIterator[tuple[Server, Server]]:
     """flytekit's server and this host."""
     async with (
-        running_server(plugins=[MODULE, bridge]) as host,
+        running_server(plugins=[MODULE, bridge], settings={"allow_risks": ["flytekit"]}) as host,
         grpc.aio.insecure_channel(f"127.0.0.1:{flytekit_port}") as channel,
     ):
         yield Server(channel), Server(host.channel)

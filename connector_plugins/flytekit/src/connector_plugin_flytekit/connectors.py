@@ -41,6 +41,17 @@ _PASSED_IF_NAMED = {
 }
 
 
+_RISKS = {
+    "flytekit.extras.webhook": (
+        "calls any URL that a caller names, also within the network, and returns the answer",
+        False,
+    ),
+    "flytekit.sensor": ("imports any module that a caller names, and tells whether a file exists", True),
+    "flytekitplugins.airflow": ("runs any code that a caller sends with a task", False),
+}
+"""What callers can make connectors do, by the packages of these, and whether a resource meta is enough for that."""
+
+
 def bridged(theirs: Any, name: str) -> ConnectorBase:
     """Return a connector of the host's that calls `theirs`.
 
@@ -56,6 +67,9 @@ def bridged(theirs: Any, name: str) -> ConnectorBase:
         "task_type_name": category.name,
         "task_type_version": category.version,
     }
+    for package, (risk, is_in_get) in _RISKS.items():
+        if f"{type(theirs).__module__}.".startswith(f"{package}."):
+            own |= {"risk": risk, "risk_in_get": is_in_get}
     kind = None
     if not is_sync:
         kind = own["metadata_type"] = meta_type(theirs.metadata_type)
