@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flyteidl.core.tasks_pb2 import TaskTemplate
+from flyteidl.core.types_pb2 import SimpleType
 
 from connector_core import Phase
 from connector_core.plugins import PluginSource, declared_risks, load_plugins
@@ -27,10 +28,10 @@ def sensor_meta(module: str, name: str, **inputs: Any) -> bytes:
     return json.dumps({"sensor_module": module, "sensor_name": name, "sensor_config": None, "inputs": inputs}).encode()
 
 
-def file_sensor(path: Path) -> TaskTemplate:
+def file_sensor() -> TaskTemplate:
     template = TaskTemplate(type="sensor")
     template.custom.update({"sensor_module": "flytekit.sensor.file_sensor", "sensor_name": "FileSensor"})
-    template.interface.inputs.variables["path"].type.simple = 3  # STRING
+    template.interface.inputs.variables["path"].type.simple = SimpleType.STRING
     return template
 
 
@@ -72,12 +73,12 @@ async def test_a_webhook_is_refused_before_anything_is_called(bridge: PluginSour
 async def test_a_sensor_in_flight_survives_an_upgrade_and_the_way_back(bridge: PluginSource, tmp_path: Path) -> None:
     file = tmp_path / "awaited"
     async with host_with(bridge, "flytekit") as before:
-        meta = await before.create(file_sensor(file), {"path": str(file)})
+        meta = await before.create(file_sensor(), {"path": str(file)})
         assert Phase((await before.get("sensor", meta)).phase) is Phase.RUNNING
     file.touch()
     async with host_with(bridge) as upgraded:
         assert Phase((await upgraded.get("sensor", meta)).phase) in PRESENT
-        refused = await upgraded.create(file_sensor(file), {"path": str(file)})
+        refused = await upgraded.create(file_sensor(), {"path": str(file)})
         await upgraded.delete("sensor", meta)
     async with host_with(bridge, "flytekit/sensor") as back:
         assert Phase((await back.get("sensor", meta)).phase) is Phase.SUCCEEDED
