@@ -1,11 +1,13 @@
 """The thread that serves HTTP: it listens at once, and imports what serving takes when somebody connects."""
 
 import asyncio
+import builtins
 import contextlib
+import io
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from connector_core.ports import Port
@@ -13,6 +15,8 @@ from connector_core.ports import Port
 Beside = Callable[[], Coroutine[Any, Any, None]]
 
 _log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -45,7 +49,7 @@ class HttpServer:
         """Serve in a thread, which imports what that takes when somebody connects for the first time.
 
         Args:
-            make_app: called then, in the thread.
+            make_app: called then, in the thread; again after a pause, where it raises.
             new_loop: makes the thread's loop.
             beside: runs on that loop from now on, until it stops.
 
@@ -82,16 +86,32 @@ class HttpServer:
 
     async def _serve(self, make_app: Callable[[], App], beside: Beside | None) -> None:
         runs_beside = asyncio.create_task(beside()) if beside else None
-        await self._somebody()
-        if not self.stopping.is_set():
-            from connector_core.http.serving import serve
-
-            await serve(make_app(), self._sockets, self.stopping)
+        pause = _FIRST_PAUSE
+        while not (self.stopping.is_set() or await self._somebody()):
+            try:
+                await self._serve_app(make_app)
+            except (Exception, SystemExit):  # noqa: BLE001 - whatever keeps it from being served
+                # Descriptors that are short are a matter of time, and so may be what else keeps modules from being imported.
+                _log.exception("the HTTP port %d cannot be served now; trying again in %g s", self._port.number, pause)
+                await self._stopping_within(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         if runs_beside is not None:
             await runs_beside
 
-    async def _somebody(self) -> None:
-        """Wait until somebody connects, or it is time to stop."""
+    async def _serve_app(self, make_app: Callable[[], App]) -> None:
+        with _own_open():
+            from connector_core.http.serving import serve
+
+            app = make_app()
+        await serve(app, self._sockets, self.stopping)
+
+    async def _stopping_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+
+    async def _somebody(self) -> bool:
+        """Wait until somebody connects, or it is time to stop; return whether it is."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         stopping = asyncio.create_task(self.stopping.wait())
         stopping.add_done_callback(lambda _: woken.set())
@@ -101,3 +121,15 @@ class HttpServer:
         for listener in self._sockets:
             loop.remove_reader(listener)
         stopping.cancel()
+        return self.stopping.is_set()
+
+
+@contextlib.contextmanager
+def _own_open() -> Iterator[None]:
+    """Import with the interpreter's own `open`: plugins run before this, and may have put theirs in its place."""
+    current = builtins.open
+    builtins.open = io.open
+    try:
+        yield
+    finally:
+        builtins.open = current

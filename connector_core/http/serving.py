@@ -6,10 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
+from connector_core.http.connections import Connection, OpenConnections
 from connector_core.http.listening import App
+from connector_core.ports import connection_bounds
 
 MAX_HEAD_BYTES = 1024 * 1024
 """The largest request line with headers. A resource meta in a URL may hold a whole result: 100 kB, and a third more."""
@@ -22,7 +25,7 @@ async def serve(app: App, listeners: Sequence[socket.socket], asked_to_stop: asy
     """Answer HTTP on listening sockets until the event is set."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=partial(Connection, OpenConnections(connection_bounds().http)),  # type: ignore[arg-type] # makes one
         ws="none",
         lifespan="auto",
         interface="asgi3",

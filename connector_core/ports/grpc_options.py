@@ -1,8 +1,10 @@
 """The arguments of gRPC's server that the settings come to."""
 
+from connector_core.ports.bounds import connection_bounds
 from connector_core.settings import Settings
 
 _MAX_PENDING = 100_000
+_HANDSHAKE_MS = 10_000
 _INT32_MAX = 2**31 - 1
 _LONGEST_ANSWER = 60.0
 """Seconds in which a client has to answer a ping."""
@@ -16,6 +18,9 @@ def grpc_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # a second host on the port must fail, not share the traffic in silence
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_concurrent_streams", min(settings.max_concurrent_streams, _INT32_MAX)),
+        # Connections that do not even begin to speak HTTP/2 would keep their descriptors for two minutes.
+        ("grpc.max_allowed_incoming_connections", connection_bounds().grpc),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # The engine pings every 30 s while calls are active, grpc-go every 10 s at the most; gRPC's default allows a ping in
         # 5 minutes, and counts one that comes a millisecond early.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -1,6 +1,7 @@
 """The HTTP port: what is shown on it, when it opens, and how it drains."""
 
 import asyncio
+import contextlib
 import gzip
 import logging
 import socket
@@ -17,13 +18,18 @@ import pytest
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from connector_core.description import PluginIdentity
 from connector_core.errors import AddressInUseError, BackendUnavailableError
-from connector_core.http import HttpServer, probes
+from connector_core.http import HttpServer, connections, listening, probes, serving
 from connector_core.metrics import plugin_metrics
 from connector_core.plugins import FailedPlugin, PluginLoadResult
 from connector_core.ports import Address, Port
+from connector_core.ports.bounds import ConnectionBounds
 from connector_core.registry import ConnectorRegistry
 from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
@@ -287,22 +293,81 @@ async def test_a_host_that_stops_right_after_its_start_leaves_nothing_behind() -
     assert "http" not in [thread.name for thread in threading.enumerate()]
 
 
-async def test_an_app_that_cannot_be_made_is_in_the_log(
+async def test_an_app_that_cannot_be_made_is_in_the_log_and_made_later(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+    """Modules cannot be imported while descriptors are short."""
+    monkeypatch.setattr(listening, "_FIRST_PAUSE", 0.01)
+    failures: list[BaseException] = [
+        OSError(24, "Too many open files"),
+        SystemExit(3),
+        ImportError("half of starlette"),
+    ]
     port = Port("HTTP", Address("127.0.0.1", 0))
     server = HttpServer(port)
 
-    def fail() -> Any:
-        raise ImportError("no starlette")
+    def make() -> Any:
+        if failures:
+            raise failures.pop()
+        return Starlette(routes=[Route("/", lambda _request: Response(b"served"))])
 
-    server.start(fail, asyncio.new_event_loop)
-    socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE).close()
-    await eventually(lambda: "http" not in [thread.name for thread in threading.enumerate()])
-    server.close(PATIENCE)
-    assert f"the HTTP port {port.number} is not served" in caplog.text
-    assert "no starlette" in caplog.text
+    server.start(make, asyncio.new_event_loop)
+    try:
+        answer = await asyncio.to_thread(ask, port.number, "GET", "/")
+    finally:
+        await asyncio.to_thread(server.close, PATIENCE)
+    assert answer.body == b"served"
+    assert caplog.text.count(f"the HTTP port {port.number} cannot be served now") == 3
+    assert "Too many open files" in caplog.text
+
+
+class TestSilentCallers:
+    """Connections that bring no request, or bring it slowly, have some time, and are so many at the most."""
+
+    @pytest.mark.parametrize(
+        "sent", [b"", b"GET / HT", b"POST /api/v1/agent/task HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
+    )
+    async def test_one_that_brings_no_whole_request_is_closed(
+        self, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, "ASKING_SECONDS", 0.2)
+        async with running_server(Jobs()) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.server.http_port)
+            writer.write(sent)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), PATIENCE)
+            writer.close()
+
+    async def test_one_whose_answer_takes_long_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections, "ASKING_SECONDS", 0.2)
+        gate = Gate()
+        port = Port("HTTP", Address("127.0.0.1", 0))
+        server = HttpServer(port)
+
+        async def wait(_request: Request) -> Response:
+            await asyncio.to_thread(gate.block)
+            return Response(b"served")
+
+        server.start(lambda: Starlette(routes=[Route("/", wait)]), asyncio.new_event_loop)
+        try:
+            answer = asyncio.create_task(asyncio.to_thread(ask, port.number, "GET", "/"))
+            await gate.reached()
+            await asyncio.sleep(0.5)
+            gate.open()
+            assert (await answer).body == b"served"
+        finally:
+            await asyncio.to_thread(server.close, PATIENCE)
+
+    async def test_so_many_leave_room_for_those_that_ask(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(serving, "connection_bounds", lambda: ConnectionBounds(grpc=8, http=3))
+        async with running_server(Jobs()) as server:
+            silent = [await asyncio.open_connection("127.0.0.1", server.server.http_port) for _ in range(10)]
+            assert (await asyncio.to_thread(ask, server.server.http_port, "GET", "/healthz")).status == 200
+            for reader, _writer in silent[:7]:
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+            for _reader, writer in silent:
+                writer.close()
 
 
 async def test_a_thread_that_does_not_end_is_left_behind_and_named(caplog: pytest.LogCaptureFixture) -> None:

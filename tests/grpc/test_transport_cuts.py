@@ -376,3 +376,14 @@ class TestSilentClients:
             calls = [client.call("Wait", b"x") for _ in range(10)]
             assert await client.status(calls[-1]) == b"RST_STREAM"
             await eventually(lambda: len(cuts) == 3)
+
+    async def test_a_server_has_so_many_connections_and_silent_ones_not_for_long(self, transport: str) -> None:
+        options = [("grpc.max_allowed_incoming_connections", 2), ("grpc.server_handshake_timeout_ms", 300)]
+        async with serving(transport, options=options, **ARITIES) as server:
+            silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5)]
+            assert await server.one("Echo", b"x", wait_for_ready=True) == b"x"
+            for reader, writer in silent:
+                async with asyncio.timeout(PATIENCE):
+                    with contextlib.suppress(ConnectionError):
+                        await reader.read()
+                writer.close()

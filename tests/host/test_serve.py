@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import grpc
 import psutil
@@ -179,6 +182,46 @@ def test_a_host_whose_grpc_has_ended_ends_with_1() -> None:
         assert '"level": "critical"' in host.output
 
 
+def test_idle_connections_do_not_shut_others_out_where_descriptors_are_few() -> None:
+    few = ("prlimit", "--nofile=256:256")
+    with contextlib.ExitStack() as idle, host_process(before=few) as host:
+        http = urlsplit(host.metrics_url).port
+        assert http is not None
+        for port in (host.grpc_port, http):
+            for _ in range(200):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        with urlopen(f"http://127.0.0.1:{http}/healthz", timeout=30) as answer:
+            assert answer.status == 200
+        with grpc.insecure_channel(host.address) as channel:
+            AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest(), timeout=60, wait_for_ready=True)
+
+
+BROKEN_OPEN = """
+import builtins
+from connector_core import hookimpl
+
+
+def broken(*_arguments, **_options):
+    raise RuntimeError("this plugin knows better how files are opened")
+
+
+builtins.open = broken
+
+
+@hookimpl
+def register_connectors():
+    return []
+"""
+
+
+def test_a_plugin_that_replaces_open_does_not_keep_http_from_being_served(tmp_path: Path) -> None:
+    (tmp_path / "opener.py").write_text(BROKEN_OPEN)
+    with host_process("--modules", "opener", cwd=tmp_path) as host:
+        for path in ("/healthz", "/metrics"):
+            with urlopen(host.metrics_url.replace("/metrics", path), timeout=30) as answer:
+                assert answer.status == 200
+
+
 def test_ipv6_may_have_its_brackets_and_what_is_announced_has_them() -> None:
     with host_process("--host", "[::1]") as host:
         assert f"gRPC serves on [::1]:{host.grpc_port}: open to this machine alone" in host.output
@@ -231,7 +274,7 @@ def test_todays_command_line_is_understood() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (["--port", "many"], {}, "Invalid value for '--port'"),
+        (["--port", "many"], {}, "--port: must be a whole number"),
         (["--port", "70000"], {}, "--port: must be at most 65535"),
         (["--nonsense"], {}, "No such option"),
         (
