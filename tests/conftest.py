@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.distributions import SitePackages
 from tests.support.environments import ROOT, build_wheel
+from tests.support.sharing import once, session_folder
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("normal", deadline=None)
@@ -32,9 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def core_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The folder that all workers of this session share."""
+    return session_folder(tmp_path_factory, request.config)
+
+
+@pytest.fixture(scope="session")
+def core_wheel(shared: Path) -> Path:
     """The wheel of connector-core, built from this checkout."""
-    return build_wheel(ROOT, tmp_path_factory.mktemp("core"))
+    (wheel,) = once(shared / "wheels", lambda folder: build_wheel(ROOT, folder)).rglob("*.whl")
+    return wheel
 
 
 @pytest.hookimpl(wrapper=True)

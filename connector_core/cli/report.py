@@ -86,7 +86,7 @@ def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
         print_line(out, f"plugin {_title(skipped.identity)} is skipped: {skipped.reason}", "dim")
     for failed in result.failed:
         print_line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
-        print_line(out, f"    for the traceback: connector-host doctor {_doctor_arguments(failed.identity)}", "red")
+        print_line(out, f"    for the traceback: {doctor_command(failed.identity)}", "red")
 
 
 def _rows(plugin: LoadedPlugin, served: Served | None) -> Iterable[tuple[str, ...]]:
@@ -110,9 +110,10 @@ def _title(identity: PluginIdentity) -> str:
     )
 
 
-def _doctor_arguments(identity: PluginIdentity) -> str:
-    is_module = identity.distribution is None
-    return f"{identity.name} --modules {identity.name}" if is_module else identity.name
+def doctor_command(identity: PluginIdentity) -> str:
+    """Return the command that shows all about a plugin; one of `--modules` is found by that alone."""
+    is_module = identity.distribution is None and identity.bridge is None
+    return f"connector-host doctor {identity.name}" + (f" --modules {identity.name}" if is_module else "")
 
 
 def _first_paragraph(text: str) -> str:

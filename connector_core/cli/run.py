@@ -1,5 +1,8 @@
 """`connector-host run`, and `get`, `logs` and `delete` on a job that was detached from."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from connector_core.cli.options import CHOICE, AsJson, given_settings, path, seconds, takes_settings
+
+_GRPC_VERBOSITY = "GRPC_VERBOSITY"
 
 Handle = Annotated[str, typer.Argument(metavar="HANDLE", help="What `run --detach` printed.")]
 Endpoint = Annotated[
@@ -81,7 +86,8 @@ def run_task(
     for that; a second one gives up waiting. The exit code is 0 only for SUCCEEDED; 1 for any other end, 2 for what
     cannot be asked, 130 after Ctrl-C.
     """
-    from connector_core.cli.running import tasks
+    with _quiet_grpc():
+        from connector_core.cli.running import tasks
 
     order = tasks.Order(task_type, argv or (), input_ or (), file or (), inputs, sql, custom, template)
     settings = partial(given_settings, given)
@@ -103,7 +109,8 @@ def get_job(
 
     The exit code is 0 where that could be found out; with --wait, it is that of `run`.
     """
-    from connector_core.cli.running import tasks
+    with _quiet_grpc():
+        from connector_core.cli.running import tasks
 
     settings = partial(given_settings, given)
     manner = tasks.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
@@ -120,7 +127,8 @@ def show_logs(
     **given: Any,
 ) -> int:
     """Print the log of a job of `run --detach`, where its connector has logs."""
-    from connector_core.cli.running import tasks
+    with _quiet_grpc():
+        from connector_core.cli.running import tasks
 
     settings = partial(given_settings, given)
     return tasks.show_logs(handle, tasks.Manner(endpoint, settings, verbose=verbose, interval=interval), follow=follow)
@@ -132,6 +140,20 @@ def delete_job(handle: Handle, endpoint: HandlesEndpoint = None, verbose: Verbos
 
     A job that is over already, or gone, is not an error.
     """
-    from connector_core.cli.running import tasks
+    with _quiet_grpc():
+        from connector_core.cli.running import tasks
 
     return tasks.delete_job(handle, tasks.Manner(endpoint, partial(given_settings, given), verbose=verbose))
+
+
+@contextmanager
+def _quiet_grpc() -> Iterator[None]:
+    """Have gRPC's core, which reads this when it is imported, print nothing: its lines tell of connections, not of tasks."""
+    if _GRPC_VERBOSITY in os.environ:
+        yield
+        return
+    os.environ[_GRPC_VERBOSITY] = "NONE"
+    try:
+        yield
+    finally:
+        del os.environ[_GRPC_VERBOSITY]  # not for the programs that plugins start

@@ -91,7 +91,7 @@ def _encode_resource(answer: Any, template: TaskTemplate | None, note: Note) -> 
         if phase in TERMINAL_PHASES:
             encoded.outputs.CopyFrom(_encode_outputs(answer.outputs, template))
         else:
-            _note_early_outputs(note)
+            _note_early_outputs(answer.outputs, note)
     if answer.custom_info is not None and (struct := to_struct(answer.custom_info, note)) is not None:
         encoded.custom_info.CopyFrom(struct)
     if answer.error_code:
@@ -104,13 +104,14 @@ def _encode_bridged(resource: agent_pb2.Resource, note: Note) -> agent_pb2.Resou
     if resource.HasField("custom_info"):
         make_sendable(resource.custom_info, note)
     if resource.HasField("outputs") and int(resource.phase) not in TERMINAL_PHASES:
+        _note_early_outputs(resource.outputs.literals, note)
         resource.ClearField("outputs")
-        _note_early_outputs(note)
     return resource
 
 
-def _note_early_outputs(note: Note) -> None:
-    note("early outputs", "outputs of a job that has not ended are left out: return them with its last phase")
+def _note_early_outputs(outputs: object, note: Note) -> None:
+    if outputs:
+        note("early outputs", "outputs of a job that has not ended are left out: return them with its last phase")
 
 
 def _phase_of(answered: object) -> Phase:

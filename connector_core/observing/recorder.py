@@ -69,12 +69,14 @@ class Recorder:
 
         That is the execution, or the output prefix where another task has the same one: a sub-workflow that is used twice.
         """
-        prefixes = self._prefixes
+        names, prefixes = self._job_names, self._prefixes
         if prefixes.setdefault(execution, output_prefix) != output_prefix:
             execution = output_prefix
-        elif len(prefixes) > _MOST_JOBS:
+        names[hash((task_type, resource_meta))] = execution, output_prefix
+        if len(prefixes) > _MOST_JOBS:
             prefixes.popitem(last=False)
-        self._keep_name(hash((task_type, resource_meta)), execution, output_prefix)
+        if len(names) > _MOST_JOBS:
+            names.popitem(last=False)
         return execution
 
     def job_name(self, task_type: str, resource_meta: bytes, output_prefix: str) -> str:
@@ -82,21 +84,17 @@ class Recorder:
 
         Several jobs may have one resource meta: a prefix tells them apart.
         """
+        names = self._job_names
         key = hash((task_type, resource_meta))
-        known = self._job_names.get(key)
-        if known is None:
-            if output_prefix:
-                self._keep_name(key, output_prefix, output_prefix)
-            return output_prefix
-        self._job_names.move_to_end(key)
-        name, its_prefix = known
-        return name if not output_prefix or output_prefix == its_prefix else output_prefix
-
-    def _keep_name(self, key: int, name: str, output_prefix: str) -> None:
-        self._job_names[key] = name, output_prefix
-        self._job_names.move_to_end(key)
-        if len(self._job_names) > _MOST_JOBS:
-            self._job_names.popitem(last=False)
+        if (known := names.get(key)) is not None:
+            names.move_to_end(key)
+            name, its_prefix = known
+            return name if not output_prefix or output_prefix == its_prefix else output_prefix
+        if output_prefix:
+            names[key] = output_prefix, output_prefix
+            if len(names) > _MOST_JOBS:
+                names.popitem(last=False)
+        return output_prefix
 
     def refused(self, operation: str, task_type: str, now: float) -> tuple[int, int]:
         """Return the level of the line about a call that failed by its caller's doing, and how many had none since the last.

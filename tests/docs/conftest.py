@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import Venv, environment_for, make_venv, uv
+from tests.support.environments import Venv, environment_for, make_model, make_venv, uv
 from tests.support.markdown import Reader
+from tests.support.sharing import once
 
 
 @pytest.fixture
@@ -41,10 +42,16 @@ def newcomer(venv: Venv, core_wheel: Path, tmp_path: Path) -> Reader:
     return Reader(folder, environment, {"8000": grpc_port, "9090": http_port, "4317": otlp_port})
 
 
+@pytest.fixture(scope="session")
+def equipped(shared: Path, core_wheel: Path) -> Venv:
+    """An environment that has the host."""
+    return Venv(once(shared / "equipped", lambda folder: make_model(folder / "venv", core_wheel)) / "venv")
+
+
 @pytest.fixture
-def reader(newcomer: Reader, venv: Venv, core_wheel: Path) -> Reader:
+def reader(newcomer: Reader, venv: Venv, equipped: Venv) -> Reader:
     """One who has installed the host."""
-    venv.install(core_wheel)
+    venv.take_over(equipped)
     return newcomer
 
 

@@ -224,6 +224,20 @@ async def test_calls_that_mostly_fail_need_attention() -> None:
     assert "Needs attention 1 Problem: 100 % of the calls of connector etl connector failed 3 of 3 in 5 minutes" in text
 
 
+async def test_callers_mistakes_hide_no_failures() -> None:
+    def create(inputs: dict[str, Any]) -> JobMeta:
+        raise BackendUnavailableError("away") if inputs else InvalidInputError("no inputs")
+
+    async with running_server(Jobs("etl", create=create)) as server:
+        for _ in range(100):
+            await server.create("etl")
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await server.create("etl", {"id": "7"})
+        text = await shown(server)
+    assert "100 % of the calls of connector etl connector failed 3 of 3 in 5 minutes" in text
+
+
 async def test_calls_in_flight_are_counted_while_they_run() -> None:
     gate = Gate()
 

@@ -166,6 +166,108 @@ def test_outputs_go_where_they_are_wanted(folder: Path, prefix: str) -> None:
     assert outputs(result)["stdout"] == f"{wanted}\n"
 
 
+# What authors and operators see of what goes wrong
+
+MINE = """
+import os, time
+from dataclasses import dataclass
+import grpc
+from connector_core import AsyncConnectorBase, Phase, PermanentError, Resource, ResourceMeta, SyncConnectorBase, hookimpl
+
+@dataclass
+class Meta(ResourceMeta):
+    what: str
+
+class Job(AsyncConnectorBase[Meta]):
+    name = task_type_name = "job"
+    def create(self, inputs):
+        if inputs["what"] == "create":
+            return {}["nothing"]
+        return Meta(inputs["what"])
+    async def get(self, resource_meta):
+        if resource_meta.what == "block":
+            time.sleep(1)
+        return "done" if resource_meta.what == "type" else Resource(Phase.SUCCEEDED)
+    async def delete(self):
+        pass
+
+class Answer(SyncConnectorBase):
+    name = task_type_name = "answer"
+    def do(self, inputs, output_prefix):
+        if inputs["what"] == "grpc":
+            try:
+                grpc.server(None).add_insecure_port("192.0.2.1:1")
+            except RuntimeError:
+                pass
+        if inputs["what"] == "refuse":
+            raise PermanentError(f"{output_prefix.removeprefix('file://')} is not allowed")
+        if inputs["what"] == "fail":
+            raise PermanentError("failed")
+        return Resource(Phase.SUCCEEDED, outputs={"verbosity": os.environ.get("GRPC_VERBOSITY", "")})
+
+@hookimpl
+def register_connectors():
+    return [Job(), Answer()]
+"""
+
+
+@pytest.fixture
+def mine(folder: Path) -> tuple[str, ...]:
+    """Options with which a plugin is run that does what is asked for by `what`."""
+    (folder / "mine.py").write_text(MINE)
+    return "--modules", "mine", "--allow-plugin", "mine"
+
+
+def line_of(text: str) -> int:
+    return next(number for number, line in enumerate(MINE.splitlines(), 1) if text in line)
+
+
+def test_where_an_author_s_code_fails_is_said_without_verbose(folder: Path, mine: tuple[str, ...]) -> None:
+    result = host(folder, "run", "job", *mine, "--input", "what=create")
+    assert result.returncode == 1
+    place = f'KeyError at mine.py:{line_of("nothing")}, in create: return {{}}["nothing"] (--verbose'
+    assert result.stderr.count(place) == 1
+
+
+def test_a_blocked_event_loop_is_said_with_what_blocks_it(folder: Path, mine: tuple[str, ...]) -> None:
+    result = host(folder, "run", "job", *mine, "--input", "what=block", CONNECTOR_HOST__STALL_SECONDS="0.1")
+    assert result.returncode == 0
+    said = [line for line in result.stderr.splitlines() if line.endswith(f"At mine.py:{line_of('time.sleep')}")]
+    assert len(said) == 1
+    assert "loop of plugin mine" in said[0]
+
+
+def test_a_wrong_return_type_is_said_once(folder: Path, mine: tuple[str, ...]) -> None:
+    result = host(folder, "run", "job", *mine, "--input", "what=type")
+    assert result.returncode == 1
+    assert result.stderr.count("returned a str, not a Resource") == 1
+
+
+def test_lines_of_grpc_s_own_are_not_printed_unless_asked_for(folder: Path, mine: tuple[str, ...]) -> None:
+    result = host(folder, "run", "answer", *mine, "--input", "what=grpc", "--json")
+    assert (outputs(result), result.stderr.count("add_port.cc")) == ({"verbosity": ""}, 0)
+    result = host(folder, "run", "answer", *mine, "--input", "what=grpc", "--json", GRPC_VERBOSITY="ERROR")
+    assert outputs(result) == {"verbosity": "ERROR"}
+    assert "add_port.cc" in result.stderr
+
+
+def test_of_a_folder_on_another_machine_it_is_said_what_to_write_where(folder: Path, mine: tuple[str, ...]) -> None:
+    with host_process(*mine, cwd=folder) as serving:
+        refused = host(folder, "run", "answer", "--endpoint", serving.address, "--input", "what=refuse")
+        assert f"is a folder on the machine of {serving.address}: with --output-prefix" in refused.stderr
+        failed = host(folder, "run", "answer", "--endpoint", serving.address, "--input", "what=fail")
+        named = ("--output-prefix", "results", "--input", "what=refuse")
+        chosen = host(folder, "run", "answer", "--endpoint", serving.address, *named)
+    assert [result.returncode for result in (refused, failed, chosen)] == [1, 1, 1]
+    assert "--output-prefix" not in failed.stderr + chosen.stderr
+
+
+def test_a_module_that_fails_is_looked_at_with_the_same_module(folder: Path) -> None:
+    (folder / "bad.py").write_text("import not_there_at_all\n")
+    result = host(folder, "run", "job", "--modules", "bad", "--allow-plugin", "bad")
+    assert "(connector-host doctor bad --modules bad says more)" in result.stderr
+
+
 # Tasks as flytekit serialises them
 
 

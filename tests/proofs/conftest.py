@@ -14,15 +14,10 @@ from tests.proofs.backends.tunnel import in_pem, make_key
 from tests.proofs.backends.web import listening
 from tests.proofs.backends.webhooks import Webhooks
 from tests.proofs.distributions import FAKESNOW, FLYTE, OF_CLOUDS, OF_OPENAI, SERVER
-from tests.proofs.environments import bridged, once, session_folder
+from tests.proofs.environments import bridged
 from tests.proofs.peers import FLYTE_SERVER, Pair, pair
 from tests.support.environments import Venv, make_venv
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """The folder that all workers of this session share."""
-    return session_folder(tmp_path_factory, request.config)
+from tests.support.sharing import once
 
 
 @pytest.fixture(scope="session")

@@ -1,34 +1,12 @@
-"""What all processes of one test session share: wheels of this checkout, and environments that have them."""
+"""Environments of connectors of others, which all processes of one test session share."""
 
-import fcntl
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.environments import ROOT, build_wheel, make_venv, run
+from tests.support.sharing import once
 
 INSIDE = Path(__file__).with_name("inside")
 """What is run inside of other environments."""
-
-
-def session_folder(factory: pytest.TempPathFactory, config: pytest.Config) -> Path:
-    """Return the temporary folder that is the same one for every worker of pytest-xdist."""
-    own = factory.getbasetemp()
-    return own.parent if hasattr(config, "workerinput") else own
-
-
-def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Return the folder, which `make` fills once for all processes; one that comes meanwhile waits."""
-    with _alone(folder.with_suffix(".lock")):
-        if not (folder / "made").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a maker that failed has left
-            folder.mkdir()
-            make(folder)
-            (folder / "made").touch()
-    return folder
 
 
 def bridged(shared: Path, name: str, bridge: str, requirements: list[str], script: str, *groups: str) -> Path:
@@ -54,10 +32,3 @@ def bridged(shared: Path, name: str, bridge: str, requirements: list[str], scrip
         run(venv.python, INSIDE / script, folder / "tasks", *groups, PYTHONDONTWRITEBYTECODE="")
 
     return once(shared / name, make)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # ends with the process, however that ends
-        yield

@@ -134,6 +134,8 @@ def test_an_input_goes_over_the_one_in_the_file_of_inputs(here: Path) -> None:
         (STRING, '{"a": 1}', '{"a": 1}'),
         (FLOAT, "2", 2.0),
         (LiteralType(simple=SimpleType.DATETIME), "2024-05-01T12:00:00Z", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        (LiteralType(simple=SimpleType.DATETIME), "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
+        (optional(LiteralType(simple=SimpleType.DATETIME)), "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
         (LiteralType(simple=SimpleType.DURATION), "90", timedelta(seconds=90)),
         (LiteralType(simple=SimpleType.BINARY), "AAE=", b"\x00\x01"),
         (LiteralType(simple=SimpleType.STRUCT), '{"a": 1}', {"a": 1}),
@@ -175,6 +177,8 @@ def test_an_optional_input_may_be_left_out(here: Path) -> None:
         (INTEGER, "0.5", "input 'x': a float where an INTEGER is expected"),
         (LiteralType(simple=SimpleType.DATETIME), "soon", "input 'x': a str where a DATETIME is expected"),
         (LiteralType(simple=SimpleType.DATETIME), "2024-05-01T12:00:00", "a datetime without a time zone"),
+        (LiteralType(simple=SimpleType.DATETIME), "2024-05-01T12:00:00", "such as 2024-05-01T12:00:00Z"),
+        (optional(LiteralType(simple=SimpleType.DATETIME)), "2024-05-01T12:00:00", "input 'x': a str where"),
         (LiteralType(simple=SimpleType.BINARY), "?", "input 'x': a str where a BINARY is expected"),
         (LiteralType(enum_type=EnumType(values=["a"])), "b", "'b' where an enum of 'a' is expected"),
         (A_FILE, "nowhere.csv", "nothing is at nowhere.csv"),
@@ -299,7 +303,9 @@ def test_inputs_that_are_none_are_refused(here: Path, name: str, content: bytes,
         (["run", "sleep", "--input", "seconds"], "write --input NAME=VALUE"),
         (["run", "sleep", "--input", "a=1", "--input", "a=2"], "--input a is given twice"),
         (["run", "sleep", "--input", "a=1", "--file", "a=table.csv"], "a is given twice, as --input and as --file"),
-        (["run", "sleep", "--input", "a=@nowhere"], "--input a: nowhere cannot be read: No such file"),
+        (["run", "sleep", "--input", "a=@nowhere"], "--input a: the file nowhere is not there; after @ stands a file"),
+        (["run", "sleep", "--input", "a=@nowhere"], """written with JSON's quotes: '"@nowhere"'"""),
+        (["run", "sleep", "--sql", "@folder"], "--sql: the file folder is a folder"),
         (["run", "sleep", "--input", "a=@binary"], "--input a: binary is no text in UTF-8"),
         (["run", "sleep", "--input", "a=99999999999999999999"], "input 'a': an int outside of 64 bits"),
         (["run", "sleep", "--file", "a=nowhere.csv"], "nothing is at nowhere.csv"),
@@ -323,6 +329,7 @@ def test_bad_usage_is_explained_and_ends_with_2(
     here: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "binary").write_bytes(b"\xff\xfe")
+    (here / "folder").mkdir()
     assert connector_host(arguments) == 2
     assert message in capsys.readouterr().err
 

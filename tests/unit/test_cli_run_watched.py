@@ -51,6 +51,7 @@ class FakeClient:
         self._deletes = list(deletes)
         self._pages = pages
         self.asked = 0
+        self.is_own = False
         self.deleted = asyncio.Event()
 
     async def get(self, _job: Job) -> agent_pb2.Resource:
@@ -106,10 +107,21 @@ async def test_a_job_is_asked_for_until_it_is_over() -> None:
     assert watched.seen == ["RUNNING"]
 
 
-async def test_a_host_that_is_away_for_a_moment_is_asked_again() -> None:
+async def test_a_host_that_is_away_for_a_moment_is_asked_again_and_that_is_said_once_each_time() -> None:
     watched = Watched(*[AWAY] * 5, RUNNING, *[AWAY] * 5, SUCCEEDED)
     assert await watched.until_end() == SUCCEEDED
-    assert watched.seen.count("answered UNAVAILABLE; asking again") == 10
+    assert watched.seen.count("answered UNAVAILABLE; asking again") == 2
+
+
+@pytest.mark.parametrize(("is_own", "asked"), [(True, 1), (False, 6)])
+async def test_a_bug_in_this_process_is_not_asked_for_again(is_own: bool, asked: int) -> None:
+    failures = [CallError(f"answered INTERNAL (the log says more under {n:012x})", Code.INTERNAL) for n in range(6)]
+    watched = Watched(*failures)
+    watched.host.is_own = is_own
+    with pytest.raises(CallError, match="INTERNAL"):
+        await watched.until_end()
+    assert watched.host.asked == asked
+    assert len(watched.seen) == (0 if is_own else 1)
 
 
 async def test_after_six_failures_in_a_row_it_is_given_up_as_the_engine_does() -> None:

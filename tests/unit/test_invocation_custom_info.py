@@ -177,3 +177,7 @@ def test_outputs_go_out_with_a_last_phase_alone(phase: Phase) -> None:
     resource, noted = noted_of(Resource(phase, outputs={"x": 1}))
     assert resource.HasField("outputs") == phase.is_terminal
     assert noted == ([] if phase.is_terminal else ["early outputs"])
+
+
+def test_no_outputs_before_the_last_phase_are_nothing_to_note() -> None:
+    assert noted_of(Resource(Phase.RUNNING, outputs={}))[1] == []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from connector_core.http.console.graphs import latency_graph, rate_graph
+from connector_core.http.console.page import latency_graph, rate_graph
 from connector_core.metrics import NO_TASK_TYPE, UNKNOWN_TASK_TYPE, Metrics
 from connector_core.metrics.tallies import TallyKey
 from connector_core.observing.observer import (

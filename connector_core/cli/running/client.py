@@ -58,9 +58,13 @@ class Client:
         channel: an open channel to it.
         address: what people call it.
         proxy: the proxy on the way to it, and the environment variable that names that.
+        is_own: whether it is in this process.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, proxy: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str, proxy: tuple[str, str] | None = None, *, is_own: bool = False
+    ) -> None:
+        self.is_own = is_own
         self._address = address
         self._proxy = proxy
         self._client = protocol.Client(channel)
@@ -157,7 +161,7 @@ async def connected(endpoint: str, *, is_own: bool = False) -> AsyncIterator[Cli
     options: list[tuple[str, Any]] = [protocol.WITHOUT_LIMIT, *proxy_options(endpoint)]
     proxy = proxy_of(endpoint, os.environ)
     async with grpc.aio.insecure_channel(check_endpoint(endpoint), options=options) as channel:
-        yield Client(channel, "the host in this process" if is_own else endpoint, proxy)
+        yield Client(channel, "the host in this process" if is_own else endpoint, proxy, is_own=is_own)
 
 
 def check_endpoint(endpoint: str) -> str:

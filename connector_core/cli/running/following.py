@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
@@ -20,6 +21,9 @@ _FIRST_PAUSE = 0.1
 _FAILED_GETS = 6
 _FAILED_DELETES = 5
 _SETTLE_SECONDS = 5.0
+_REFERENCE = re.compile(r"\b[0-9a-f]{12}\b")
+"""What finds a call in the host's log, which is another one for each call."""
+
 _FOR_GOOD = frozenset(
     {
         grpc.StatusCode.NOT_FOUND,
@@ -97,22 +101,29 @@ class Attendance:
             return agent_pb2.Resource(phase=Phase.ABORTED.value, message="deleted; its connector has forgotten it")
 
     async def _poll(self) -> agent_pb2.Resource:
-        pause, failures = _FIRST_PAUSE, 0
+        pause, failures, last_said = _FIRST_PAUSE, 0, ""
         while True:
             try:
                 resource = await self._client.get(self._job)
             except CallError as error:
                 failures += 1
-                if error.code in _FOR_GOOD or failures == _FAILED_GETS:
+                if self._is_for_good(error) or failures == _FAILED_GETS:
                     raise
-                self._view.say(f"{error}; asking again")
+                text = _REFERENCE.sub("", str(error))
+                if text != last_said:
+                    self._view.say(f"{error}; asking again")
+                last_said = text
             else:
-                failures = 0
+                failures, last_said = 0, ""
                 self._view.state(resource)
                 if is_over(resource):
                     return resource
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._interval)
+
+    def _is_for_good(self, error: CallError) -> bool:
+        """Whether asking again is useless; the host in this process has ridden out what passes, and INTERNAL is a bug."""
+        return error.code in _FOR_GOOD or (self._client.is_own and error.code is grpc.StatusCode.INTERNAL)
 
     @contextlib.asynccontextmanager
     async def _followed(self) -> AsyncIterator[None]:

@@ -108,9 +108,10 @@ def _quiet(settings: Settings) -> Settings:
 
 def _hints(plugins: "PluginLoadResult") -> Iterator[str]:
     """Say which plugins might have served it."""
+    from connector_core.cli.report import doctor_command
+
     for failed in plugins.failed:
-        name = failed.identity.name
-        yield f"plugin {name} failed to load: {failed.reason} (connector-host doctor {name} says more)"
+        yield f"plugin {failed.identity.name} failed to load: {failed.reason} ({doctor_command(failed.identity)} says more)"
     for skipped in plugins.skipped:
         yield f"plugin {skipped.identity.name} is skipped: {skipped.reason}"
     for loaded in plugins.loaded:

@@ -1,10 +1,11 @@
 """Inputs as they are given (JSON where it parses, `@file` for what is in a file), brought into the types that are declared."""
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,15 @@ def read_text(option: str, text: str) -> str:
     """
     if not text.startswith("@"):
         return text
+    file = Path(text[1:])
+    if not file.is_file():
+        kind = "is a folder" if file.is_dir() else "is not there"
+        raise SettingsError(
+            f"--{option}: the file {file} {kind}; after @ stands a file that is read. "
+            f"""The text itself is written with JSON's quotes: '"{text}"'"""
+        )
     try:
-        return read_bytes(option, Path(text[1:])).decode()
+        return read_bytes(option, file).decode()
     except UnicodeDecodeError:
         raise SettingsError(f"--{option}: {text[1:]} is no text in UTF-8") from None
 
@@ -158,12 +166,23 @@ def _simple(given: Given, literal_type: LiteralType) -> Any:
         case SimpleType.STRING:
             return _text(given, literal_type)
         case SimpleType.DATETIME if isinstance(value, str):
-            return _read(value, datetime.fromisoformat)
+            return _read(value, _moment)
         case SimpleType.DURATION if isinstance(value, int | float) and not isinstance(value, bool):
             return timedelta(seconds=value)
         case SimpleType.BINARY if isinstance(value, str):
             return _read(value, lambda text: base64.b64decode(text, validate=True))
     return value
+
+
+def _moment(text: str) -> date | datetime:
+    """Read a date, which stands for its first moment in UTC, or a date and a time."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise LiteralError(f"a datetime without a time zone, {text}: add one, such as {text}Z for UTC")
+    return moment
 
 
 def _text(given: Given, _literal_type: LiteralType) -> Any:
@@ -195,9 +214,10 @@ def _union(given: Given, literal_type: LiteralType) -> Any:
     if _fits(given.value, literal_type):
         return given.value
     for variant in literal_type.union_type.variants:
-        value = as_declared(given, variant)
-        if _fits(value, variant):
-            return value
+        with contextlib.suppress(LiteralError):
+            value = as_declared(given, variant)
+            if _fits(value, variant):
+                return value
     return given.value
 
 

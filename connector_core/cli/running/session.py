@@ -17,6 +17,7 @@ import msgspec
 from connector_core.cli import exit_at_once
 from connector_core.cli.running.client import Client, check_endpoint
 from connector_core.cli.running.host import Host
+from connector_core.cli.running.overheard import overheard
 from connector_core.cli.running.view import PlainView, View
 from connector_core.errors import ConnectorError, SetupError
 from connector_core.settings import Settings
@@ -166,6 +167,7 @@ def carry_out(
             contextlib.redirect_stdout(sys.stderr),
             _log(manner, host.settings),
             _view(manner, str(category), live_hint) as view,
+            overheard(view if host.settings is not None and not manner.verbose else None),
         ):
             host.load()
             code = _run(_on_host(work, host, category, view, out, manner), host)

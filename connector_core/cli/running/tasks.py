@@ -8,6 +8,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from flyteidl.admin import agent_pb2
 
@@ -22,6 +24,9 @@ from connector_core.errors import SettingsError
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
+_RUN_FOLDER = "connector-host-run-"
+"""What the name of a folder for outputs begins with that nobody asked for."""
+
 __all__ = ["Manner", "Order", "delete_job", "run_task", "show_job", "show_logs"]
 
 
@@ -35,10 +40,14 @@ def run_task(order: Order, manner: Manner, *, output_prefix: str | None, detach:
     category = category_of(request.template)
 
     async def run(session: Session) -> int:
-        if await session.interrupts.before_first(session.client.is_sync(category)):
-            return await _answer_at_once(session, request, detach=detach)
-        job = await _create(session, request)
-        return await (_detach(session, job) if detach else _attend(session, job))
+        try:
+            if await session.interrupts.before_first(session.client.is_sync(category)):
+                return await _answer_at_once(session, request, detach=detach)
+            job = await _create(session, request)
+            return await (_detach(session, job) if detach else _attend(session, job))
+        except CallError as error:
+            _explain_folder(session, request.output_prefix, str(error))
+            raise
 
     with _output_folder(output_prefix, is_here=not manner.endpoint, keep=detach) as request.output_prefix:
         places = [request.output_prefix, *order.places()]
@@ -112,9 +121,9 @@ def _output_folder(prefix: str | None, *, is_here: bool, keep: bool) -> Iterator
         yield prefix if "://" in prefix else Path(prefix).resolve().as_uri()
         return
     if not is_here:
-        yield (Path(tempfile.gettempdir()).resolve() / f"connector-host-run-{uuid.uuid4().hex}").as_uri()
+        yield (Path(tempfile.gettempdir()).resolve() / f"{_RUN_FOLDER}{uuid.uuid4().hex}").as_uri()
         return
-    folder = Path(tempfile.mkdtemp(prefix="connector-host-run-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=_RUN_FOLDER)).resolve()
     try:
         yield folder.as_uri()
     finally:
@@ -134,7 +143,7 @@ async def _answer_at_once(session: Session, request: agent_pb2.CreateTaskRequest
     except Interrupted:
         session.view.say("stopped")
         raise
-    return _show_end(session, resource)
+    return _show_end(session, resource, request.output_prefix)
 
 
 async def _create(session: Session, request: agent_pb2.CreateTaskRequest) -> Job:
@@ -165,7 +174,7 @@ async def _attend(session: Session, job: Job, *, owns: bool = True) -> int:
     except (Interrupted, CallError):
         session.view.say(f"the job may be running still: connector-host get|logs|delete {job.to_text()}")
         raise
-    return _show_end(session, resource)
+    return _show_end(session, resource, job.output_prefix)
 
 
 async def _detach(session: Session, job: Job) -> int:
@@ -174,7 +183,7 @@ async def _detach(session: Session, job: Job) -> int:
     except CallError as error:
         resource = agent_pb2.Resource(message=str(error))
     if is_over(resource) and resource.phase != Phase.SUCCEEDED.value:
-        return _show_end(session, resource)
+        return _show_end(session, resource, job.output_prefix)
     handle = job.to_text()
     if session.manner.as_json:
         described = {"handle": handle, "phase": phase_name(resource), "message": resource.message}
@@ -206,13 +215,24 @@ async def _follow(session: Session, job: Job, reader: LogReader) -> None:
         await asyncio.gather(watching, return_exceptions=True)
 
 
-def _show_end(session: Session, resource: agent_pb2.Resource) -> int:
+def _show_end(session: Session, resource: agent_pb2.Resource, prefix: str) -> int:
     """Show a job's last state and outputs; return 0 only for a success that nobody interrupted."""
     session.view.ended(resource)
     _print(session, resource)
+    _explain_folder(session, prefix, f"{resource.message} {resource.outputs}")
     if session.interrupts.is_interrupted:
         return session.interrupts.exit_code
     return 0 if resource.phase == Phase.SUCCEEDED.value else 1
+
+
+def _explain_folder(session: Session, prefix: str, text: str) -> None:
+    """Say where a host's outputs are, where a text is about the folder that was made up for a host on another machine."""
+    folder = url2pathname(urlsplit(prefix).path)
+    if session.endpoint and _RUN_FOLDER in prefix and folder in text and not Path(folder).exists():
+        session.view.say(
+            f"{folder} is a folder on the machine of {session.endpoint}: with --output-prefix, name a folder there that "
+            "this host may write to, or a URI that can be read from here as well, such as s3://BUCKET/FOLDER"
+        )
 
 
 def _print(session: Session, resource: agent_pb2.Resource) -> None:

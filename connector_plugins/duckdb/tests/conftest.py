@@ -59,7 +59,8 @@ async def connect(tmp_path: Path) -> AsyncIterator[Callable[..., DuckDBConnector
     staging.mkdir()
 
     def make(**settings: Any) -> DuckDBConnector:
-        section = {"memory_limit": "200MB", "disk_limit": "200MB", "staging_directory": str(staging)} | settings
+        limits = {"memory_limit": "200MB", "disk_limit": "200MB", "max_concurrent": 1}
+        section = limits | {"staging_directory": str(staging)} | settings
         made.append(DuckDBConnector(load_config(section)))
         return made[-1]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from connector_core import BackendUnavailableError, InvalidInputError, PermanentError, TransientError
 from connector_plugin_duckdb import process as process_module
@@ -259,6 +260,17 @@ class TestPool:
             first.ask(query("SELEC", tmp_path))
         with pool.lend(Stop()) as second:
             assert second is first
+
+    def test_an_answer_larger_than_the_host_takes_is_a_result_too_large(self, pool: Pool, tmp_path: Path) -> None:
+        small = structs.replace(query(f"SELECT 1 AS {'n' * 200}", tmp_path), most_bytes=100)
+        with pool.lend(Stop()) as process, pytest.raises(InvalidInputError, match="too many") as caught:
+            process.ask(small)
+        assert caught.value.error_code == "RESULT_TOO_LARGE"
+
+    def test_a_process_that_cannot_be_forked_is_unavailable(self, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(BackendUnavailableError, match="cannot be started"), pool.lend(Stop()):
+            raise AssertionError
 
     def test_processes_of_a_burst_are_ended_when_they_have_waited_for_a_minute(self, pool: Pool) -> None:
         with pool.lend(Stop()) as first, pool.lend(Stop()) as second:

@@ -1,5 +1,6 @@
 """The task that workflow authors write, with the real SDK 2."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from google.protobuf.json_format import MessageToDict
 
 pytest.importorskip("flyte", reason="needs the extra flyte")
 
-import flyte
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import flyte.io  # pydantic has deprecated how its classes are configured
+
 from flyte._internal.runtime.task_serde import translate_task_to_wire
 from flyte.models import SerializationContext
 

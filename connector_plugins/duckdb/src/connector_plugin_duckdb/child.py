@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from connector_plugin_duckdb.serving import Queries
 
 _PR_SET_PDEATHSIG = 1
-_ORPHANED = 78
+_ORPHANED, _DEAF = 78, 79
 _LOOK_SECONDS = 0.02
 # Measured at limits of 200 MB and 1 GB: sorts, joins and aggregates that keep to DuckDB's own limit take up to 1.06 times
 # as much in all, beyond what there was before the query.
@@ -31,10 +32,11 @@ def main() -> None:
     limits = json.loads(sys.argv[3])
     incoming, outgoing = _take_pipes()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = _limit_memory(limits["memory"], limits["threads"])
+    # Not before the kernel was asked: importing DuckDB takes a tenth of a second, in which a host may die.
     from connector_plugin_duckdb.serving import Queries
 
-    queries = Queries(outgoing, resident)
+    queries = Queries(outgoing, limits["threads"], resident)
+    hard = _limit_memory(limits["memory"])
     threading.Thread(target=_listen, args=(incoming, queries, hard), daemon=True).start()
     send(outgoing, encode(Ready(hard)))
     queries.serve()
@@ -60,18 +62,13 @@ def _take_pipes() -> tuple[int, int]:
     return incoming, outgoing
 
 
-def _limit_memory(limit: int, threads: int) -> int:
-    """Set the hard limit, above what DuckDB has before its first query; return it.
+def _limit_memory(limit: int) -> int:
+    """Set the hard limit, above what DuckDB has now, before its first query; return it.
 
     RLIMIT_DATA and not RLIMIT_AS: DuckDB and its threads reserve 0.7 GB of addresses that they never touch. What
     crosses it is an allocation that fails, which DuckDB tells as any other lack of memory.
     """
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        connection.execute(f"SET threads = {threads}")
-        connection.execute("SELECT count(*) FROM range(10000) a JOIN range(10) b ON a.range = b.range").fetchall()
-        hard = _status("VmData", default=resident()) + int(limit * _FACTOR) + _SLACK
+    hard = _status("VmData", default=resident()) + int(limit * _FACTOR) + _SLACK
     with suppress(OSError):  # where memory is short, the kernel is to take this process and not the host
         Path("/proc/self/oom_score_adj").write_text("1000")
     _soft, highest = resource.getrlimit(resource.RLIMIT_DATA)
@@ -111,4 +108,7 @@ def _listen(incoming: int, queries: "Queries", hard: int) -> None:
             os._exit(0)
         except MemoryError:
             os._exit(EXIT_MEMORY)
+        except BaseException:  # noqa: BLE001 - without this thread nobody would hear the host
+            traceback.print_exc()
+            os._exit(_DEAF)
         queries.hand(request)

@@ -45,12 +45,15 @@ class Interruption:
                 self._interrupt = None
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Open an empty database in memory, with nothing closed off yet.
+def connect(threads: int) -> duckdb.DuckDBPyConnection:
+    """Open an empty database in memory with its threads, and nothing closed off yet.
 
     This is two thirds of what a small query takes, so it is done before there is a query.
     """
-    return duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:")
+    connection.execute(f"SET threads = {threads}")
+    connection.execute("SELECT count(*) FROM range(10000)").fetchall()
+    return connection
 
 
 @contextmanager

@@ -76,7 +76,8 @@ class DuckDBConnector(SyncConnectorBase):
         """End processes that no burst of queries needs any more, a while after the last query."""
         if self._trimming is not None:
             self._trimming.cancel()
-        self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, engine.pool.trim)
+        loop = asyncio.get_running_loop()
+        self._trimming = loop.call_later(TRIM_SECONDS, lambda: loop.run_in_executor(None, engine.pool.trim))
 
     async def _get_engine(self) -> "Engine":
         """Import what runs queries: not before the connector is used, and not on the event loop."""

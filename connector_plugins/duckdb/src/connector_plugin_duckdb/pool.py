@@ -117,9 +117,11 @@ class Pool:
         try:
             if found is None:
                 found = self._starter.submit(QueryProcess, self._limits).result()
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._busy -= 1
+            if isinstance(error, OSError | RuntimeError):  # no descriptors, no memory; or it was closed meanwhile
+                raise BackendUnavailableError(f"a process for the query cannot be started: {error}") from error
             raise
         self._start_spare()
         return found

@@ -35,14 +35,16 @@ class Queries:
 
     Args:
         outgoing: the pipe to the host.
+        threads: how many DuckDB may use for a query.
         resident: tells how many bytes of memory the process has.
     """
 
-    def __init__(self, outgoing: int, resident: Callable[[], int]) -> None:
+    def __init__(self, outgoing: int, threads: int, resident: Callable[[], int]) -> None:
         self._outgoing = outgoing
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._stop = client.Interruption()
-        self._connection = client.connect()
+        self._threads = threads
+        self._connection = client.connect(threads)
         self._resident = resident
         self._usual = resident()
         self._is_clean = True
@@ -83,7 +85,7 @@ class Queries:
             self._stop = client.Interruption()
             self._connection.close()
             self.answer(Done(self._is_clean and self._resident() < self._usual + _KEPT))
-            self._connection = client.connect()
+            self._connection = client.connect(self._threads)
 
     def _run(self, query: Request) -> None:
         if not isinstance(query, Query):
