@@ -11,6 +11,7 @@ from typing import NoReturn
 def main() -> None:
     """Run `connector-host`, with an init in front of it where it is the first process of a container."""
     gc.disable()  # imports make next to no garbage, and looking for it is a tenth of the start; `serve` enables it again
+    open_standard_streams()
     use_utf8()
     if os.getpid() == 1:
         from connector_core.cli.init import run_as_init
@@ -19,6 +20,18 @@ def main() -> None:
     from connector_core.cli.app import run
 
     sys.exit(run())
+
+
+def open_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed: else the next file or socket gets what is printed there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:  # as Python has it then
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def use_utf8() -> None:

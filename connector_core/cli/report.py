@@ -26,8 +26,16 @@ def print_serving(
     not_started: Mapping[ConnectorDescription, ConnectorError],
     out: TextIO,
 ) -> None:
-    """Print what is served, then what is not and why."""
-    print_plugins(result, out, served={connector.origin: connector for connector in registry})
+    """Print what is served, then briefly what is not and why; `print_list` has more of it."""
+    _print_connectors(result, out, {connector.origin: connector for connector in registry})
+    if idle := [plugin.identity.name for plugin in _without_connectors(result)]:
+        print_line(out, f"without a connector: {', '.join(idle)} (connector-host list says what they need)", "dim")
+    skipped: dict[str, list[str]] = {}
+    for plugin in result.skipped:
+        skipped.setdefault(plugin.reason, []).append(plugin.identity.name)
+    for reason, names in skipped.items():
+        print_line(out, f"skipped: {', '.join(names)}: {reason}", "dim")
+    _print_failures(result, out)
     for connector, error in not_started.items():
         print_line(
             out, f"connector {connector.name} of plugin {connector.plugin.name} has not started: {error}", "yellow"
@@ -36,12 +44,16 @@ def print_serving(
 
 def print_plugins(result: PluginLoadResult, out: TextIO, served: Served | None = None) -> None:
     """Print a table of the connectors, then a line for each plugin that brings none, was skipped or failed."""
+    _print_connectors(result, out, served)
+    _print_remarks(result, out)
+
+
+def _print_connectors(result: PluginLoadResult, out: TextIO, served: Served | None) -> None:
     rows = [row for plugin in result.loaded for row in _rows(plugin, served)]
     if rows:
         print_table(out, HEADINGS, rows, unbroken=_UNBROKEN)
     elif not result.failed:
         print_line(out, NO_CONNECTOR, "yellow")
-    _print_remarks(result, out)
 
 
 def print_list(result: PluginLoadResult, out: TextIO, served: Served | None) -> None:
@@ -77,13 +89,21 @@ def _listed(plugin: FoundPlugin, served: Served | None) -> Iterable[tuple[str, .
 
 
 def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
-    for plugin in result.loaded:
-        if not plugin.connectors:
-            print_line(
-                out, f"plugin {_title(plugin.identity)} brings no connector. {_first_paragraph(plugin.summary)}", "dim"
-            )
+    for plugin in _without_connectors(result):
+        summary = _first_paragraph(plugin.summary)
+        print_line(out, f"plugin {_title(plugin.identity)} brings no connector. {summary}", "dim")
     for skipped in result.skipped:
         print_line(out, f"plugin {_title(skipped.identity)} is skipped: {skipped.reason}", "dim")
+    _print_failures(result, out)
+
+
+def _without_connectors(result: PluginLoadResult) -> Iterable[LoadedPlugin]:
+    """Yield the loaded plugins that bring no connector, be it by what they bridge."""
+    bridges = {plugin.identity.bridge for plugin in result.loaded if plugin.descriptions}
+    return (one for one in result.loaded if not one.descriptions and one.identity.name not in bridges)
+
+
+def _print_failures(result: PluginLoadResult, out: TextIO) -> None:
     for failed in result.failed:
         print_line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
         print_line(out, f"    for the traceback: {doctor_command(failed.identity)}", "red")

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -106,6 +107,16 @@ async def _serve(
 
 
 def _announce(server: ConnectorServer) -> None:
+    """Print what is served and where; a host whose stdout is full or closed serves all the same."""
+    try:
+        _print_announcement(server)
+    except OSError as error:
+        _log.warning("the table of plugins cannot be printed on stdout (%s); serving goes on", error.strerror or error)
+        # What is left of it in buffers must not fail at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _print_announcement(server: ConnectorServer) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
     print(f"gRPC serves on {server.grpc_at}: {_who(server.grpc_at)}.")
     print(f"Engines: {_engines(server.generations.without_v2)}.")

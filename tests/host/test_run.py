@@ -142,7 +142,8 @@ def test_a_list_of_rows_is_shown_as_a_table(folder: Path) -> None:
 def test_what_a_sync_connector_refuses_is_said_in_its_own_words(folder: Path) -> None:
     result = host(folder, "run", "duckdb_query", "--sql", "SELEC 1")
     assert result.returncode == 1
-    assert "INVALID_ARGUMENT: plugin 'duckdb', do(): Parser Error: syntax error at or near \"SELEC\"" in result.stderr
+    assert "FAILED after " in result.stderr
+    assert "(InvalidInput): plugin 'duckdb', do(): Parser Error: syntax error at or near \"SELEC\"" in result.stderr
 
 
 def test_settings_of_a_host_that_serves_do_not_get_into_the_way(folder: Path) -> None:

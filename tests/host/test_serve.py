@@ -302,3 +302,33 @@ def test_a_module_that_is_no_plugin_is_reported_and_the_rest_served(tmp_path: Pa
         assert host.stop() == 0
     assert "plugin no_plugin FAILED to load: 'no_plugin' has no function marked with @hookimpl" in host.output
     assert "sleep" in host.output
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        *('exec "$@" <&-', 'exec "$@" >&-', 'exec "$@" 2>&-', 'exec "$@" <&- >&- 2>&-'),
+        *('exec "$@" >/dev/full', 'set -o pipefail; "$@" | true', 'exec "$@" >/dev/full 2>/dev/full'),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_host(tmp_path: Path, shell: str) -> None:
+    """Until its time is over, the host has served; it has no port that is called for standard output."""
+    options = ("--port", "0", "--http-port", "0", "--allow-plugin", "sleep", "--timeout", "0.2")
+    done = try_to_run("bash", "-c", shell, "bash", CONNECTOR_HOST, "serve", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_table_that_cannot_be_printed_is_said_in_the_log(tmp_path: Path) -> None:
+    options = ("--port", "0", "--http-port", "0", "--allow-plugin", "sleep", "--timeout", "0.2")
+    done = try_to_run("sh", "-c", 'exec "$@" >/dev/full', "sh", CONNECTOR_HOST, "serve", *options, cwd=tmp_path)
+    assert "the table of plugins cannot be printed on stdout (No space left on device); serving goes on" in done.stderr
+
+
+def test_the_table_is_short_and_bridges_are_not_said_to_bring_nothing(tmp_path: Path) -> None:
+    variables: Any = {"CONNECTOR_HOST__BLOCK_PLUGIN": "duckdb"}
+    with host_process("--allow-plugin", "sleep", "--allow-plugin", "process", cwd=tmp_path, **variables) as host:
+        host.wait_for("Metrics are at")
+    lines = host.output.splitlines()
+    assert "without a connector: process (connector-host list says what they need)" in lines
+    assert len([line for line in lines if line.startswith("skipped: ") and "not among --allow-plugin" in line]) == 1
+    assert "skipped: duckdb: blocked by --block-plugin" in lines
