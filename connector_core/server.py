@@ -18,8 +18,10 @@ from connector_core.errors import ConnectorError, PluginLoadError, ServingEndedE
 from connector_core.hostlog.redaction import Scrubber
 from connector_core.http import ConsoleSource, HttpFace, HttpServer, ServedCalls
 from connector_core.invocation import Invoker, LocalPlaces, LocalRuntime
+from connector_core.invocation.loops import LoopFactory, loop_factory
 from connector_core.jobs import Jobs, open_memory
 from connector_core.lifecycle import Lifecycle
+from connector_core.limits import limits_of
 from connector_core.metrics import Metrics
 from connector_core.observing.call_records import CallListener
 from connector_core.observing.observer import Observer
@@ -36,7 +38,6 @@ from connector_core.services.handlers import raw_handler
 from connector_core.services.reflection import ReflectionHandler
 from connector_core.settings import Settings
 from connector_core.transport import GrpcServer, open_server
-from connector_core.tuning import LoopFactory, limits_of, loop_factory
 
 _log = logging.getLogger(__name__)
 

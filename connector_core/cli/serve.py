@@ -19,6 +19,7 @@ from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
 from connector_core.hostlog import HostLog
+from connector_core.invocation.loops import loop_factory
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
 from connector_core.ports import Port
 from connector_core.registry import ConnectorRegistry
@@ -26,7 +27,6 @@ from connector_core.secrets import SecretSource, use_source
 from connector_core.server import ConnectorServer
 from connector_core.server import serve as run_server
 from connector_core.settings import Settings
-from connector_core.tuning import loop_factory
 
 _log = logging.getLogger("connector_core")
 

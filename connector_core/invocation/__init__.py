@@ -5,8 +5,8 @@ runs behind the same face wherever its place is.
 """
 
 from connector_core.invocation.invoker import Invoker
-from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.local import LocalPlaces
+from connector_core.invocation.places import CallLimits
 from connector_core.invocation.runtime import LocalRuntime
 
 __all__ = ["CallLimits", "Invoker", "LocalPlaces", "LocalRuntime"]

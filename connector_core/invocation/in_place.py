@@ -10,12 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from connector_core.errors import CapacityExceededError, PluginCallError
 from connector_core.inspection import InspectedConnector, Method
-from connector_core.invocation.executor import POOL_OF_CALL, PoolExecutor
 from connector_core.invocation.faults import described, too_late
-from connector_core.invocation.loops import RunningLoop
-from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.loops import Mailbox, RunningLoop
 from connector_core.invocation.offers import Offer
 from connector_core.invocation.places import Bulkhead
+from connector_core.invocation.pools import POOL_OF_CALL, PoolExecutor
 from connector_core.invocation.runtime import LocalRuntime
 from connector_core.invocation.spans import CodeSpan, run_within
 from connector_core.invocation.threaded import ThreadedPlace

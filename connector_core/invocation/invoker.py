@@ -7,9 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from connector_core.description import ConnectorDescription
 from connector_core.errors import ConnectorNotStartedError, RiskNotAllowedError
-from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.offers import Offer
-from connector_core.invocation.places import Place
+from connector_core.invocation.places import CallLimits, Place
 from connector_core.operations import LIFECYCLE
 
 _UNSET_LIMIT = 60.0

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from connector_core.description import ConnectorDescription
 from connector_core.inspection import InspectedConnector
 from connector_core.invocation.in_place import HomeLoop, InPlace
-from connector_core.invocation.limits import CallLimits
-from connector_core.invocation.places import Bulkhead, Place
+from connector_core.invocation.places import Bulkhead, CallLimits, Place
 from connector_core.invocation.runtime import LocalRuntime
 from connector_core.invocation.threaded import ThreadedPlace
 

@@ -2,19 +2,41 @@
 
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, Protocol
+
+import msgspec
 
 from connector_core.description import ConnectorDescription
 from connector_core.errors import CapacityExceededError, ConnectorError
-from connector_core.invocation.executor import POOL_OF_CALL
 from connector_core.invocation.faults import Scrub, translate
-from connector_core.invocation.limits import CallLimits
 from connector_core.invocation.offers import Offer
-from connector_core.invocation.pools import BlockingPool
+from connector_core.invocation.pools import POOL_OF_CALL, BlockingPool
 from connector_core.observing.call_records import CODE, REQUEST, Subject
 
 _log = logging.getLogger(__name__)
+
+
+class CallLimits(msgspec.Struct, frozen=True):
+    """The limits of one connector.
+
+    Attributes:
+        deadlines: the longest time that each operation may take, in seconds.
+        workers: threads for its blocking code.
+        queue: calls that may wait for a thread.
+        wait: seconds for which a call may wait for a thread.
+        in_flight: calls of its async code that may be in flight.
+        refusals: why which operations are refused, whatever they ask for.
+        in_place: whether its async code runs on the serving loop, since the operator vouches for it.
+    """
+
+    deadlines: Mapping[str, float]
+    workers: int
+    queue: int
+    wait: float
+    in_flight: int
+    in_place: bool = False
+    refusals: Mapping[str, str] = {}
 
 
 class Place(Protocol):

@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from connector_core.errors import CapacityExceededError
-from connector_core.invocation.loops import RunningLoop
-from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.loops import Mailbox, RunningLoop
 from connector_core.invocation.pools import BlockingPool
 
 Outcome = tuple[Any, BaseException | None]

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from connector_core.description import ConnectorDescription
 from connector_core.invocation.faults import Scrub
-from connector_core.invocation.loops import LoopThread
-from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.loops import LoopThread, Mailbox
 from connector_core.invocation.pools import BlockingPool
 from connector_core.invocation.spans import Trace
 from connector_core.invocation.watch import LoopWatch

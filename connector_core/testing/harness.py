@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from connector_core.connection import Connection
 from connector_core.connector import ConnectorBase
 from connector_core.description import PluginIdentity
+from connector_core.invocation.loops import LoopFactory
 from connector_core.literals import to_literal_map
 from connector_core.plugins import (
     PluginLoadResult,
@@ -34,7 +35,6 @@ from connector_core.server import ConnectorServer
 from connector_core.settings import Settings
 from connector_core.tables import read_table
 from connector_core.task import TaskCategory
-from connector_core.tuning import LoopFactory
 
 
 @dataclass(frozen=True)

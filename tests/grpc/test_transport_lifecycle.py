@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
-from connector_core.tuning import loop_factory
+from connector_core.invocation.loops import loop_factory
 from tests.fakes import PATIENCE, eventually
 from tests.support.bytes_server import (
     ARITIES,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from connector_core.errors import ConflictError
+from connector_core.limits import limits_of
 from connector_core.plugins import (
     PluginLoadResult,
     PluginSelection,
@@ -16,7 +17,6 @@ from connector_core.plugins import (
 from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
 from connector_core.tables import read
-from connector_core.tuning import limits_of
 from tests.support.distributions import GOOD, SitePackages
 
 BRIDGE = (

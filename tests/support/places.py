@@ -8,9 +8,9 @@ from connector_core.connector import ConnectorBase
 from connector_core.description import EMBEDDED, ConnectorDescription, PluginIdentity
 from connector_core.inspection import InspectedConnector, inspect_connector
 from connector_core.invocation import CallLimits, Invoker, LocalPlaces, LocalRuntime
+from connector_core.limits import limits_of
 from connector_core.metrics import Metrics
 from connector_core.settings import Settings
-from connector_core.tuning import limits_of
 
 _INSPECTED: dict[int, InspectedConnector] = {}
 

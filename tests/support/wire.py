@@ -25,13 +25,13 @@ from connector_core.connector import ConnectorBase
 from connector_core.description import PluginIdentity
 from connector_core.invocation import Invoker, LocalPlaces, LocalRuntime
 from connector_core.jobs import Jobs, open_memory
+from connector_core.limits import limits_of
 from connector_core.metrics import Metrics
 from connector_core.observing.recorder import Recorder
 from connector_core.registry import ConnectorRegistry
 from connector_core.services import AsyncConnectorService, ConnectorMetadataService, SyncConnectorService
 from connector_core.settings import Settings
 from connector_core.tables import read
-from connector_core.tuning import limits_of
 
 METHODS = {
     method.name: method for service in service_pb2.DESCRIPTOR.services_by_name.values() for method in service.methods

@@ -7,7 +7,7 @@ import weakref
 from functools import partial
 from typing import Any
 
-from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.loops import Mailbox
 from tests.fakes import PATIENCE
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from connector_core.errors import CapacityExceededError
-from connector_core.invocation.loops import LoopThread
-from connector_core.invocation.mailbox import Mailbox
+from connector_core.invocation.loops import LoopThread, Mailbox
 from connector_core.invocation.pools import BlockingPool
 from connector_core.invocation.runners import Call, CodeError, LoopRunner, Outcome, PoolRunner, Runner
 from tests.fakes import PATIENCE, Gate, Never, eventually, happens

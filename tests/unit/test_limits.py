@@ -6,9 +6,9 @@ from typing import Any
 from connector_core import AsyncConnectorBase, Phase, Resource, ResourceMeta
 from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.inspection import inspect_connector
+from connector_core.limits import limits_of
 from connector_core.settings import Settings
 from connector_core.tables import read
-from connector_core.tuning import limits_of
 
 
 class Connector(AsyncConnectorBase[ResourceMeta]):

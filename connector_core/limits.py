@@ -1,33 +1,16 @@
-"""What the settings come to for calls: the loops that they run on, and what they may take."""
+"""The limits of each connector's calls, as the settings and its author have them."""
 
-import asyncio
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from connector_core.description import ConnectorDescription
-from connector_core.errors import SettingsError
 from connector_core.invocation import CallLimits
 from connector_core.plugins import refusals
 from connector_core.settings import Settings, section
 from connector_core.tables import Table
-
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
-
-def loop_factory(choice: str) -> LoopFactory:
-    """Return what makes event loops: uvloop's where it is asked for, or installed and `auto`; asyncio's otherwise."""
-    if choice != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if choice == "uvloop":
-                raise SettingsError("loop is uvloop, which is not installed here: pip install uvloop") from None
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
 
 
 def limits_of(settings: Settings, connector: ConnectorDescription, plugins: Collection[str] = ()) -> CallLimits:
