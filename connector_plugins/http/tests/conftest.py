@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ class Backend:
         self.received: list[Received] = []
         self.faults: list[Fault] = []
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self._server: ThreadingHTTPServer | None = None
         self._connections: list[socket.socket] = []
 
@@ -96,6 +98,8 @@ class Backend:
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
@@ -198,6 +202,7 @@ class Airflow:
             case ("POST", "dags", "~", "dagRuns", "list"):
                 wanted = request.json
                 runs = [run for run in self.runs.values() if run["dag_id"] in wanted["dag_ids"]]
+                runs = [run for run in runs if run["state"] in wanted["states"]]
                 begin = wanted["page_offset"]
                 page = runs[::-1][begin : begin + min(wanted["page_limit"], 100)]
                 return 200, {}, {"dag_runs": page, "total_entries": len(runs)}

@@ -1,6 +1,10 @@
 """What may be connected to, however it is written and whatever DNS says next."""
 
+import ipaddress
+import ssl
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +39,6 @@ def test_what_is_of_the_internet_is_allowed(address: str) -> None:
 
 
 def test_a_network_that_the_operator_names_is_allowed_and_its_neighbour_is_not() -> None:
-    import ipaddress
-
     guard = Guard("there", [ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")])
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
         assert guard.check("name", address) == address
@@ -147,3 +149,33 @@ def test_a_url_that_is_not_an_endpoints_is_refused(url: str) -> None:
 def test_hosts_and_ports_are_compared_as_what_they_mean() -> None:
     assert Endpoint("http://API.example.org").origin == Endpoint("http://api.example.org:80/x").origin
     assert Endpoint("https://api.example.org").origin != Endpoint("http://api.example.org").origin
+
+
+@pytest.fixture
+def secure(echo: Backend, tmp_path: Path) -> Path:
+    """Have the backend speak TLS as api.example.org; the certificate's file."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=api.example.org", "-addext", "subjectAltName=DNS:api.example.org"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    echo.stop()
+    echo.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    echo.tls.load_cert_chain(certificate, key)
+    echo.start()
+    return certificate
+
+
+async def test_a_certificate_is_checked_against_the_name_and_not_the_address(echo: Backend, secure: Path) -> None:
+    for name, is_trusted in (("api.example.org", True), ("other.example.org", False)):
+        dns = Dns(["127.0.0.1"])
+        one = client(f"https://{name}:{echo.port}", dns, private_networks=LOOPBACK, ca_file=str(secure))
+        if is_trusted:
+            assert (await one.send(Request("GET"))).status == 200
+        else:
+            with pytest.raises(NotSentError, match="certificate"):
+                await one.send(Request("GET"))
+        await one.close()
+    unknown = client(f"https://api.example.org:{echo.port}", Dns(["127.0.0.1"]), private_networks=LOOPBACK)
+    with pytest.raises(NotSentError, match="certificate"):
+        await unknown.send(Request("GET"))
+    await unknown.close()

@@ -34,6 +34,10 @@ _LONGEST_WORD = 200
 log = logging.getLogger(__name__)
 
 
+class ListingRefusedError(Exception):
+    """The backend refuses to list jobs, so they are asked about one by one."""
+
+
 @dataclass
 class HttpMeta(ResourceMeta):
     """A job: the endpoint's and the recipe's names, the backend's id, and the values that its requests need."""
@@ -80,7 +84,7 @@ class Jobs:
         answer = await self._ask(find, values, is_of_job=False)
         items = pick(answer, find.items)
         for item in items if isinstance(items, list) else []:
-            if values["key"] in str(pick_json(item, find.match) or ""):
+            if values["key"] in str(pick_json(item, find.match) or "").split():
                 return identifier(pick_json(item, find.id))
         return None
 
@@ -205,10 +209,18 @@ class Jobs:
         """Ask for a page of the list of jobs.
 
         Raises:
-            ConnectorError: as `get` does.
+            ListingRefusedError: the backend does not list them; what it says of the list it does not say of a job.
+            TransientError: it does not do so now.
         """
         assert self._recipe.listing is not None  # noqa: S101 - its callers have looked
-        return await self._ask(self._recipe.listing, {**meta.values, "offset": offset, "token": token or None})
+        request = request_of(self._recipe.listing, {**meta.values, "offset": offset, "token": token or None})
+        answer = await self._send_about_job(request)
+        if 200 <= answer.status < 300:
+            return answer
+        failure = failure_of(f"list at endpoint {meta.endpoint}", answer)
+        if failure.retryable:
+            raise failure
+        raise ListingRefusedError(failure.message)
 
     def scope(self, meta: HttpMeta) -> str:
         """Return what tells lists of jobs apart: the values that asking for one needs."""

@@ -1,15 +1,18 @@
 """Asking about many jobs with few requests, where the backend can list them."""
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 
 from connector_core import ConnectorError, Resource
-from connector_plugin_http.jobs import HttpMeta, Jobs, item_answer
+from connector_plugin_http.jobs import HttpMeta, Jobs, ListingRefusedError, item_answer
 from connector_plugin_http.picking import Answer, pick, pick_json
 
 _AT_ONCE = 20
+
+log = logging.getLogger(__name__)
 
 
 class Poller:
@@ -21,8 +24,9 @@ class Poller:
 
     def __init__(self, fresh: float) -> None:
         self._fresh = fresh
-        self._lists: dict[tuple[str, str, str], tuple[float, dict[str, Answer]]] = {}
+        self._lists: dict[tuple[str, str, str], _List] = {}
         self._locks: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._refused: set[tuple[str, str, str]] = set()
 
     async def get_many(self, asked: Sequence[tuple[Jobs, HttpMeta]]) -> list[Resource | Exception]:
         """Return each job's state or error, in order."""
@@ -63,38 +67,59 @@ class Poller:
         self, key: tuple[str, str, str], jobs: Jobs, meta: HttpMeta, wanted: set[str]
     ) -> dict[str, Answer]:
         async with self._locks[key]:
-            asked_at, found = self._lists.get(key, (float("-inf"), {}))
-            if time.monotonic() - asked_at > self._fresh or not wanted & set(found):
-                found = await _all_pages(jobs, meta)
-                self._lists[key] = (time.monotonic(), found)
-            self._forget()
-            return found
+            known = self._lists.get(key)
+            if known is None or time.monotonic() - known.asked_at > self._fresh:
+                known = self._lists[key] = _List(time.monotonic())
+            try:
+                await known.read_on(jobs, meta, wanted)
+            except ListingRefusedError as error:
+                if key not in self._refused:
+                    log.warning("jobs cannot be listed; asking about each: %s", error)
+                self._refused.add(key)
+                return {}
+            finally:
+                self._forget()
+            return known.found
 
     def _forget(self) -> None:
         """Drop lists that answer nothing any more."""
-        old = [key for key, (asked_at, _) in self._lists.items() if time.monotonic() - asked_at > self._fresh]
+        old = [key for key, known in self._lists.items() if time.monotonic() - known.asked_at > self._fresh]
         for key in old:
             del self._lists[key]
-            if not self._locks[key].locked():
-                del self._locks[key]
 
 
-async def _all_pages(jobs: Jobs, meta: HttpMeta) -> dict[str, Answer]:
-    listing = jobs.listing
-    assert listing is not None  # noqa: S101 - its caller has looked
-    found: dict[str, Answer] = {}
-    offset, token = 0, ""
-    for _ in range(listing.max_pages):
-        page = await jobs.page(meta, offset, token)
-        items = pick(page, listing.items)
-        items = items if isinstance(items, list) else []
-        for item in items:
-            found.setdefault(str(pick_json(item, listing.id)), item_answer(item))
-        offset += len(items)
-        token = str(pick(page, listing.next) or "") if listing.next else ""
-        if not items or (not token if listing.next else len(items) < listing.page_size):
-            break
-    return found
+class _List:
+    """A list of jobs as far as it has been read, which began at `asked_at`."""
+
+    def __init__(self, asked_at: float) -> None:
+        self.asked_at = asked_at
+        self.found: dict[str, Answer] = {}
+        self._offset = 0
+        self._token = ""
+        self._pages = 0
+        self._is_complete = False
+
+    async def read_on(self, jobs: Jobs, meta: HttpMeta, wanted: set[str]) -> None:
+        """Read pages until all jobs are found, the list ends, or asking about each costs no more.
+
+        Raises:
+            ListingRefusedError: the backend lists none.
+            ConnectorError: it does not do so now.
+        """
+        listing = jobs.listing
+        assert listing is not None  # noqa: S101 - its caller has looked
+        end = min(listing.max_pages, self._pages + len(wanted))
+        while not self._is_complete and self._pages < end and wanted - self.found.keys():
+            page = await jobs.page(meta, self._offset, self._token)
+            items = pick(page, listing.items)
+            items = items if isinstance(items, list) else []
+            for item in items:
+                self.found.setdefault(str(pick_json(item, listing.id)), item_answer(item))
+            self._pages += 1
+            self._offset += len(items)
+            self._token = str(pick(page, listing.next) or "") if listing.next else ""
+            has_more = bool(self._token) if listing.next else len(items) >= listing.page_size
+            self._is_complete = not items or not has_more
 
 
 async def _outcome(jobs: Jobs, meta: HttpMeta) -> Resource | Exception:
