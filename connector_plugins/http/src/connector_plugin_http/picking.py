@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -12,8 +13,8 @@ _STEP = re.compile(r"(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\*)\]")
 _LONGEST_ID = 1024
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What came back: the status, the headers by lower-case name, the body, and the path and query that it came from."""
+class Answer(msgspec.Struct, frozen=True, dict=True):
+    """A reply: the status, the headers by lower-case name, the body, and the path and query that it came from."""
 
     status: int
     headers: dict[str, str]
@@ -26,7 +27,7 @@ class Answer(msgspec.Struct, frozen=True):
         """The body as text; bytes that are not UTF-8 are shown as `\\xNN`."""
         return self.body.decode(errors="backslashreplace")
 
-    @property
+    @cached_property  # several picks look into one answer
     def json(self) -> Any:
         """The body's JSON; None for an empty one.
 
