@@ -1,10 +1,12 @@
 """What a connector answers: a job's state and its log lines."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
+from flyteidl.admin import agent_pb2
 from flyteidl.admin.agent_pb2 import LogLine
 from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
 from flyteidl.core.literals_pb2 import LiteralMap
@@ -139,6 +141,31 @@ class Resource:
     log_links: Sequence[LogLink | TaskLog] = ()
     custom_info: Mapping[str, Any] | None = None
     error_code: str | None = None
+
+
+class BridgedResource(NamedTuple):
+    """A job's state as a bridge gives it: converted by another SDK into the protocol's message, all but `custom_info`."""
+
+    message: agent_pb2.Resource
+    custom_info: Any = None
+
+
+def taken_apart(theirs: Any) -> tuple[Any, Any]:
+    """Return another SDK's resource without what its converter need not see, and its `custom_info`.
+
+    Converters of SDKs refuse a `custom_info` that is not JSON, and outputs that do not fit, though the job is running and its
+    engine reads neither of them; a poll must not fail of that.
+    """
+    info, phase = getattr(theirs, "custom_info", None), getattr(theirs, "phase", None)
+    try:
+        bare = copy.copy(theirs)
+        if info is not None:
+            bare.custom_info = None
+        if phase not in TERMINAL_PHASES and getattr(theirs, "outputs", None) is not None:
+            bare.outputs = None
+    except (AttributeError, TypeError):  # a class of the author's own that cannot be changed
+        return theirs, None
+    return bare, info or None
 
 
 @dataclass(frozen=True, slots=True)

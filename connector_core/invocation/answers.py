@@ -13,7 +13,7 @@ from connector_core.invocation.custom_info import Note, make_sendable, to_struct
 from connector_core.invocation.faults import described
 from connector_core.literals import to_literal_map
 from connector_core.log_pages import cut_page
-from connector_core.resource import TERMINAL_PHASES, LogPage, Phase, Resource, to_task_log
+from connector_core.resource import TERMINAL_PHASES, BridgedResource, LogPage, Phase, Resource, to_task_log
 from connector_core.resource_meta import ResourceMeta
 from connector_core.texts import writable
 
@@ -75,13 +75,13 @@ def _encode_resource_meta(answer: Any) -> bytes:
 
 
 def _encode_resource(answer: Any, template: TaskTemplate | None, note: Note) -> agent_pb2.Resource:
-    if not isinstance(answer, Resource | agent_pb2.Resource):
+    if isinstance(answer, BridgedResource | agent_pb2.Resource):
+        return _encode_bridged(answer, note)
+    if not isinstance(answer, Resource):
         raise IllegalAnswerError(f"returned {_described(answer)}, not a Resource")
     phase: object = answer.phase
     if not isinstance(phase, Phase):
         phase = _phase_of(phase)
-    if isinstance(answer, agent_pb2.Resource):
-        return _encode_bridged(answer, note)
     encoded = agent_pb2.Resource(phase=phase)  # type: ignore[arg-type] # the same numbers
     if answer.message:
         encoded.message = writable(answer.message)
@@ -99,11 +99,17 @@ def _encode_resource(answer: Any, template: TaskTemplate | None, note: Note) -> 
     return encoded
 
 
-def _encode_bridged(resource: agent_pb2.Resource, note: Note) -> agent_pb2.Resource:
+def _encode_bridged(answer: BridgedResource | agent_pb2.Resource, note: Note) -> agent_pb2.Resource:
     """Return what a bridge answers, which has another kind of connector's own conversion, with what can be sent of it."""
-    if resource.HasField("custom_info"):
+    resource, custom_info = answer if isinstance(answer, BridgedResource) else (answer, None)
+    if not isinstance(resource, agent_pb2.Resource):
+        raise IllegalAnswerError(f"returned {_described(resource)}, not a Resource")
+    phase = _phase_of(resource.phase)
+    if custom_info is not None and (struct := to_struct(custom_info, note)) is not None:
+        resource.custom_info.CopyFrom(struct)
+    elif resource.HasField("custom_info"):
         make_sendable(resource.custom_info, note)
-    if resource.HasField("outputs") and int(resource.phase) not in TERMINAL_PHASES:
+    if resource.HasField("outputs") and phase not in TERMINAL_PHASES:
         _note_early_outputs(resource.outputs.literals, note)
         resource.ClearField("outputs")
     return resource

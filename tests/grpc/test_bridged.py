@@ -232,11 +232,23 @@ class TestFailures:
 
     @both_kinds
     async def test_what_cannot_be_converted_is_not_an_answer_and_not_ridden_out(self, make: Any, sdk: Sdk) -> None:
-        resource = sdk.resource(phase=TaskExecution.SUCCEEDED, custom_info={"a": object()})
+        resource = sdk.resource(phase=TaskExecution.SUCCEEDED, message=5)
         async with running_server(*sdk.served(sdk.twin(get=make(lambda: resource)))) as host:
             error = await refusal(host.get("job", META))
         assert error.code() is grpc.StatusCode.INTERNAL
         assert "returned a Resource that cannot be sent" in details_of(error)
+
+    @both_kinds
+    @pytest.mark.parametrize("value", [float("nan"), 2**60 + 1, object()], ids=lambda value: type(value).__name__)
+    async def test_a_running_job_s_custom_info_and_outputs_fail_no_poll(self, value: Any, make: Any, sdk: Sdk) -> None:
+        running = sdk.resource(phase=TaskExecution.RUNNING, custom_info={"x": value, "y": 1}, outputs={"a": [object()]})
+        async with running_server(*sdk.served(sdk.twin(get=make(lambda: running)))) as host:
+            answer = await host.get("job", META)
+        assert Phase(answer.phase) is Phase.RUNNING
+        assert isinstance(answer.custom_info["x"], str)
+        assert answer.custom_info["y"] == 1
+        assert not answer.HasField("outputs")
+        assert running.custom_info["y"] == 1, "the connector's own stays as it is"
 
     @both_kinds
     async def test_outputs_that_flytekit_cannot_convert_are_not_an_answer_either(self, make: Any) -> None:

@@ -11,7 +11,7 @@ from flyteidl2.core.tasks_pb2 import TaskTemplate
 from flyteidl2.task.common_pb2 import Inputs
 
 from connector_core.errors import IllegalAnswerError, TransientError
-from connector_core.resource import to_task_log
+from connector_core.resource import BridgedResource, taken_apart, to_task_log
 from connector_plugin_flyte.messages import as_message
 
 
@@ -27,8 +27,8 @@ async def native_inputs(template: TaskTemplate, inputs: Inputs) -> dict[str, Any
     return values
 
 
-async def wire_resource(answer: object) -> WireResource:
-    """Return what a flyte connector answered as the first generation's message, which the host sends as it is.
+async def wire_resource(answer: object) -> BridgedResource:
+    """Return what a flyte connector answered as the first generation's message.
 
     Raises:
         IllegalAnswerError: it is no resource of flyte's, or flyte cannot convert what is in it, now or later.
@@ -36,8 +36,9 @@ async def wire_resource(answer: object) -> WireResource:
     """
     if not isinstance(answer, FlyteResource):
         raise IllegalAnswerError(f"returned a {type(answer).__name__}, not a flyte.connectors.Resource")
+    bare, custom_info = taken_apart(answer)
     try:
-        told = await get_resource_proto(answer)
+        told = await get_resource_proto(bare)
         wire = as_message(WireResource, told)
         del wire.log_links[:]  # whose fields of this generation alone would be read as not given where they are 0
         wire.log_links.extend(map(to_task_log, told.log_links))
@@ -46,4 +47,4 @@ async def wire_resource(answer: object) -> WireResource:
         raise IllegalAnswerError(f"returned a {what}") from error
     if not wire.phase:
         raise TransientError(f"the connector answered the phase UNDEFINED: {wire.message or 'it says no more'}")
-    return wire
+    return BridgedResource(wire, custom_info)

@@ -12,6 +12,7 @@ from flytekit.models.task import TaskExecutionMetadata, TaskTemplate
 
 from connector_core import LogPage
 from connector_core.errors import IllegalAnswerError
+from connector_core.resource import BridgedResource, taken_apart
 from connector_plugin_flytekit.metas import BridgedMeta
 
 _MODELS = {"task_template": TaskTemplate, "inputs": LiteralMap, "task_execution_metadata": TaskExecutionMetadata}
@@ -35,9 +36,10 @@ async def our_answer(operation: str, kind: type[BridgedMeta] | None, answer: Any
         IllegalAnswerError: flytekit cannot convert the outputs, and asking again would only give them again.
     """
     if operation in {"get", "do"} and callable(getattr(answer, "to_flyte_idl", None)):
+        bare, custom_info = taken_apart(answer)
         try:
-            converted = answer.to_flyte_idl()
-            return await converted if inspect.isawaitable(converted) else converted
+            converted = bare.to_flyte_idl()
+            return BridgedResource(await converted if inspect.isawaitable(converted) else converted, custom_info)
         except (TypeError, ValueError, AssertionError, FlyteUserException) as error:
             what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
             raise IllegalAnswerError(f"returned a {what}") from error
