@@ -48,7 +48,7 @@ class Requests:
         self._core = core
         self._outbox = outbox
         self._read = read
-        self._has_arrived = arrived
+        self._has_arrived: Callable[[], None] | None = arrived
         self._arrived: deque[bytes] = deque()
         self._fetched = 0
         self._has_ended = self._is_fetching = self._is_over = False
@@ -74,6 +74,7 @@ class Requests:
     def end(self) -> None:
         """The call is over: there is nothing more to fetch, and what came last was not meant to be the end."""
         self._is_over = True
+        self._has_arrived = None
         self._wake()
 
     def _fetch(self) -> None:
@@ -82,8 +83,10 @@ class Requests:
 
     def _came(self, event: Any) -> None:
         raw = event.batch_operations[0].message()
-        if raw is None or self._fetched + 1 == _UNASKED:
+        if self._has_arrived is not None and (raw is None or self._fetched + 1 == _UNASKED):
             self._has_arrived()
+            # It belongs to the call, which has these: kept, it would leave each call to the garbage collector.
+            self._has_arrived = None
         if raw is None:  # at the requests' end, and where the client has gone, which is told next
             self._outbox.loop.call_soon(self._come_to_an_end)
             return
