@@ -5,6 +5,7 @@ so: whatever else a plugin raises counts as transient, since a backend's hiccup 
 """
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import ClassVar
 
 
@@ -225,3 +226,30 @@ class AddressInUseError(SetupError):
 
 class ServingEndedError(SetupError):
     """gRPC is no longer served, although nobody asked the host to stop."""
+
+
+# Timeout, conflict, locked, too early, too many requests: another try may find the backend in another state.
+_PASSING = frozenset({408, 409, 423, 425, 429})
+
+
+def permanent_http_error(error: BaseException) -> PermanentError | None:
+    """Return what an HTTP client's exception means where trying again cannot help; `None` for any other exception.
+
+    httpx, requests, aiohttp, urllib and the SDKs built on them carry the answer's status, 400 to 499 of which say that the
+    request is no good as it is.
+    """
+    status = _http_status(error)
+    if status is None or not 400 <= status <= 499 or status in _PASSING:
+        return None
+    kind = PermissionDeniedError if status in {401, 403} else InvalidInputError
+    return kind(f"{type(error).__name__}: {error}", error_code=f"HTTP{status}")
+
+
+def _http_status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    for holder, name in ((response, "status_code"), (response, "status"), (error, "status_code"), (error, "status")):
+        status = getattr(holder, name, None)
+        if isinstance(status, int):
+            return status
+    code = getattr(error, "code", None)
+    return int(code) if isinstance(code, HTTPStatus) else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flyte.connectors import AsyncConnector, Resource, ResourceMeta
+from flyte.errors import RuntimeSystemError, RuntimeUserError
 from flyteidl.admin.agent_pb2 import TaskExecutionMetadata
 from flyteidl.core.interface_pb2 import TypedInterface, Variable, VariableMap
 from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive, Scalar
@@ -16,9 +17,16 @@ from flyteidl2.core.execution_pb2 import TaskExecution
 from flyteidl2.core.tasks_pb2 import TaskTemplate as FlyteTaskTemplate
 
 from connector_core import Connection
-from connector_core.errors import IllegalAnswerError, InvalidConnectorError, InvalidResourceMetaError, TransientError
+from connector_core.errors import (
+    IllegalAnswerError,
+    InvalidConnectorError,
+    InvalidResourceMetaError,
+    PermanentError,
+    TransientError,
+)
 from connector_core.secrets import SecretStr
 from connector_plugin_flyte.connector import BridgedConnector
+from connector_plugin_flyte.metas import meta_type_of
 
 
 @dataclass
@@ -116,6 +124,36 @@ async def test_a_create_that_answers_no_resource_meta_is_told_so(answer: object,
 
     with pytest.raises(IllegalAnswerError, match=said):
         await create(Forgetful())
+
+
+class Raising(Recorder):
+    """Raises what it was given."""
+
+    async def create(self, **kwargs: Any) -> Any:  # type: ignore[override]
+        raise self.answer  # type: ignore[misc]
+
+    async def get(self, resource_meta: Meta, **kwargs: Any) -> Any:
+        raise self.answer  # type: ignore[misc]
+
+
+async def test_a_users_error_is_permanent_where_a_task_starts_and_fails_no_job_that_runs() -> None:
+    refused = RuntimeError("no such table")
+    refused.status = 404  # type: ignore[attr-defined]
+    for error, code in ((RuntimeUserError("NoTable", "no such table"), "NoTable"), (refused, "HTTP404")):
+        connector = BridgedConnector(Raising(error), "Raising")
+        with pytest.raises(PermanentError, match="no such table") as raised:
+            await connector.create(TaskTemplate(), LiteralMap(), "", TaskExecutionMetadata())
+        assert raised.value.error_code == code
+        with pytest.raises(type(error)):
+            await connector.get(meta_type_of(Meta)(Meta("1", Inner(2))))
+
+
+async def test_a_systems_error_is_left_to_the_host() -> None:
+    error = RuntimeSystemError("Away", "the warehouse is away")
+    with pytest.raises(RuntimeSystemError):
+        await BridgedConnector(Raising(error), "Raising").create(
+            TaskTemplate(), LiteralMap(), "", TaskExecutionMetadata()
+        )
 
 
 async def test_a_get_that_answers_no_resource_is_told_so_and_one_in_no_phase_may_pass() -> None:

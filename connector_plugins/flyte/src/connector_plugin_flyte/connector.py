@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from flyte.connectors import AsyncConnector
+from flyte.errors import BaseRuntimeError
 from flyteidl.admin.agent_pb2 import LogLine, TaskExecutionMetadata
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
@@ -16,7 +17,7 @@ from flyteidl2.core.tasks_pb2 import TaskTemplate as FlyteTaskTemplate
 
 from connector_core.connection import Connection
 from connector_core.connector import AsyncConnectorBase
-from connector_core.errors import IllegalAnswerError, InvalidConnectorError
+from connector_core.errors import IllegalAnswerError, InvalidConnectorError, PermanentError, permanent_http_error
 from connector_core.resource import LogPage
 from connector_plugin_flyte.messages import as_inputs, as_message
 from connector_plugin_flyte.metas import FlyteMeta, meta_type_of
@@ -58,14 +59,20 @@ class BridgedConnector(AsyncConnectorBase[FlyteMeta]):
     ) -> FlyteMeta:
         """Start a job: the connector gets the second generation's messages, and inputs of flyte's type engine."""
         template = as_message(FlyteTaskTemplate, task_template)
-        meta = await _call(
-            self.theirs.create,
-            _values_of(connection),
-            task_template=template,
-            inputs=await native_inputs(template, as_inputs(literals)),
-            output_prefix=output_prefix,
-            task_execution_metadata=as_message(FlyteTaskExecutionMetadata, task_execution_metadata),
-        )
+        inputs = await native_inputs(template, as_inputs(literals))
+        try:
+            meta = await _call(
+                self.theirs.create,
+                _values_of(connection),
+                task_template=template,
+                inputs=inputs,
+                output_prefix=output_prefix,
+                task_execution_metadata=as_message(FlyteTaskExecutionMetadata, task_execution_metadata),
+            )
+        except Exception as error:
+            if (ours := _permanent(error)) is None:
+                raise
+            raise ours from error
         if not (hasattr(meta, "encode") and hasattr(meta, "decode")):  # a text has the first
             raise IllegalAnswerError(f"create() returned {_described(meta)}, not a resource meta")
         return self._meta(meta)
@@ -109,6 +116,13 @@ def _values_of(connection: Connection) -> dict[str, str]:
     """Return a connection's secrets and settings, as flyte's server merges them."""
     secrets = {name: secret.get_secret_value() for name, secret in connection.secrets.items()}
     return {**secrets, **connection.configs}
+
+
+def _permanent(error: Exception) -> PermanentError | None:
+    """Return the host's error for a user's error of the SDK, or an HTTP client's; a job that runs is failed by neither."""
+    if isinstance(error, BaseRuntimeError) and error.kind == "user":
+        return PermanentError(f"{type(error).__name__}: {error}", error_code=error.code)
+    return permanent_http_error(error)
 
 
 def _described(answer: object) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
+from connector_plugin_flytekit.folders import folders_of_the_process
+
 GROUP = "flytekit.plugins"
 _LOGGERS = ("flytekit", "user_space", "developer")
 _RICH = "FLYTE_SDK_RICH_TRACEBACKS"
@@ -19,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 def import_flytekit() -> None:
     """Import flytekit without its plugins, which it would import in one go, and not at all if one of them fails."""
-    with contained(), _without_plugins():
+    with contained(), _without_plugins(), folders_of_the_process():
         importlib.import_module("flytekit")
 
 

@@ -10,6 +10,7 @@ from flytekit.core.context_manager import FlyteContextManager, SecretsManager, f
 
 from connector_core.secrets import SecretSource, current_source
 from connector_plugin_flytekit.containment import contained
+from connector_plugin_flytekit.folders import folders_of_the_process
 
 
 def enter_own_context() -> None:
@@ -26,7 +27,7 @@ def enter_own_context() -> None:
 @cache
 def default_context() -> Any:
     """Return the context that flytekit's own server runs connectors in."""
-    with contained():  # where there is none, flytekit makes one, and takes SIGINT for itself
+    with contained(), folders_of_the_process():  # where there is none, flytekit makes one, and takes SIGINT for itself
         FlyteContextManager.current_context()
     return flyte_context_Var.get()[0]
 
