@@ -193,7 +193,7 @@ async def test_failed_calls_leave_nothing_to_the_garbage_collector(kind: str) ->
 @pytest.mark.parametrize(("kind", "at_once"), [("on_loop", 1200), ("in_thread", 2 * WORKERS)])
 async def test_thousands_of_cancelled_calls_leave_nothing_behind(kind: str, at_once: int) -> None:
     waiting = Waiting()
-    settings = {"in_flight": 5000, "queue": 5000, "workers": WORKERS}
+    settings = {"in_flight": 5000, "queue": 5000, "workers": WORKERS, "max_concurrent_streams": 5000}
     async with running_server(*waiting_connectors(waiting), settings=settings) as host:
 
         async def rounds(number: int) -> None:
