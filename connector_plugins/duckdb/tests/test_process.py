@@ -235,6 +235,14 @@ class TestInheritance:
         assert not [one for one in opened if one.startswith("socket:")]
         assert os.path.realpath(os.devnull) in opened
 
+    def test_a_process_has_nothing_of_the_hosts_libraries_loaded(self, pool: Pool) -> None:
+        """They take a third of a second, and memory that the query's limit would have to make up for."""
+        with pool.lend(Stop()) as process:
+            loaded = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "_duckdb" in loaded
+        assert "grpc" not in loaded
+        assert "protobuf" not in loaded
+
     def test_a_process_has_a_session_of_its_own(self, pool: Pool) -> None:
         """So that Ctrl-C in the host's terminal does not reach it."""
         with pool.lend(Stop()) as process:
