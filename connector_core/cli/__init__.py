@@ -7,12 +7,9 @@ import os
 import sys
 from typing import NoReturn
 
-from connector_core.cli.standard_streams import open_closed_streams
-
 
 def main() -> None:
     """Run `connector-host`, with an init in front of it where it is the first process of a container."""
-    open_closed_streams()
     gc.disable()  # imports make next to no garbage, and looking for it is a tenth of the start; `serve` enables it again
     open_standard_streams()
     use_utf8()

@@ -18,7 +18,6 @@ from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_serving
-from connector_core.cli.standard_streams import give_up_stdout
 from connector_core.hostlog import HostLog
 from connector_core.invocation.loops import loop_factory
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
@@ -100,11 +99,7 @@ async def _serve(
         if server.tracing is not None:
             log.add_fields(server.tracing.current_ids)
         log.flush()  # what went wrong at the start stands above the table
-        try:
-            _announce(server)
-        except (OSError, ValueError) as error:  # it is full, closed, or a pipe that nobody reads
-            give_up_stdout()
-            _log.warning("stdout: what is served could not be printed (%s); the host serves on", error)
+        _announce(server)
 
     server.metrics.log_lines_dropped.set_function(lambda: log.dropped)
     await run_server(server, on_started)

@@ -24,7 +24,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.support.bytes_server import end_aio
-from tests.support.environments import environment_for, try_to_run
+from tests.support.environments import try_to_run
 from tests.support.gate import PLUGIN, Gate
 from tests.support.hosts import HostProcess, host_process
 
@@ -194,37 +194,6 @@ def test_idle_connections_do_not_shut_others_out_where_descriptors_are_few() -> 
             assert answer.status == 200
         with grpc.insecure_channel(host.address) as channel:
             AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest(), timeout=60, wait_for_ready=True)
-
-
-SERVE_FOR_A_MOMENT = ("serve", "--port", "0", "--http-port", "0", "--allow-plugin", "sleep", "--timeout", "0.5")
-
-
-@pytest.mark.parametrize("descriptor", [0, 1, 2])
-def test_a_standard_stream_that_is_closed_keeps_no_host_from_serving(descriptor: int, tmp_path: Path) -> None:
-    """A socket that gets its number would be printed to."""
-    log = tmp_path / "log"
-    script = f'exec "$@" {descriptor}>&-'
-    with log.open("wb") as kept:
-        ended = subprocess.run(
-            ["sh", "-c", script, "sh", CONNECTOR_HOST, *SERVE_FOR_A_MOMENT],
-            stdout=kept,
-            stderr=kept,
-            env=environment_for(CONNECTOR_HOST),
-            cwd=tmp_path,
-            timeout=60,
-            check=False,
-        )
-    assert ended.returncode == 0, log.read_text()
-    assert ("gRPC serves on" in log.read_text()) is (descriptor != 1)
-
-
-@pytest.mark.parametrize("where", ["> /dev/full", "| true"], ids=["full", "pipe that nobody reads"])
-def test_a_table_that_cannot_be_printed_keeps_no_host_from_serving(where: str, tmp_path: Path) -> None:
-    result = try_to_run(
-        "bash", "-c", f'set -o pipefail; "$@" {where}', "bash", CONNECTOR_HOST, *SERVE_FOR_A_MOMENT, cwd=tmp_path
-    )
-    assert result.returncode == 0, result.stderr
-    assert "stdout: what is served could not be printed" in result.stderr
 
 
 BROKEN_OPEN = """
