@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from connector_core.errors import AddressInUseError
 from connector_core.ports.addresses import Address, SocketAddress, resolve
+from connector_core.ports.forks import forget, keep_from_children
 
 _OPTIONS = {"gRPC": "--port", "HTTP": "--http-port"}
 _BACKLOG = 128
@@ -43,6 +44,8 @@ class Port:
         self._asked = address
         self._sockets = list(given)
         self._bound = [Address.of(one) for one in given]
+        if given:
+            keep_from_children(self)
 
     @property
     def number(self) -> int:
@@ -94,6 +97,7 @@ class Port:
         except OSError as error:
             raise self._refusal(error) from None
         self._bound = [Address.of(one) for one in self._sockets]
+        keep_from_children(self)
 
     def listen(self) -> Sequence[socket.socket]:
         """Open the port, and return the sockets that listen, which stay this port's to close.
@@ -123,7 +127,7 @@ class Port:
             for bound in self._sockets:
                 _allow_successors(bound)
         else:
-            self.close()
+            self._close_sockets()
         try:
             # Core's wildcard is one socket for both families.
             for address in self._bound[:1] if self._asked.is_wildcard else self._bound:
@@ -131,10 +135,14 @@ class Port:
         except RuntimeError as error:
             raise self._refusal(error) from None
         finally:
-            self.close()
+            self._close_sockets()
 
     def close(self) -> None:
         """Give up the port, as far as it is not a server's."""
+        forget(self)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         for bound in self._sockets:
             bound.close()
         self._sockets = []

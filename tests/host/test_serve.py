@@ -17,9 +17,9 @@ from urllib.request import urlopen
 import grpc
 import psutil
 import pytest
-from flyteidl.admin.agent_pb2 import CreateTaskRequest, ListAgentsRequest
+from flyteidl.admin.agent_pb2 import CreateRequestHeader, CreateTaskRequest, ExecuteTaskSyncRequest, ListAgentsRequest
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub
+from flyteidl.service.agent_pb2_grpc import AgentMetadataServiceStub, AsyncAgentServiceStub, SyncAgentServiceStub
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -194,6 +194,48 @@ def test_idle_connections_do_not_shut_others_out_where_descriptors_are_few() -> 
             assert answer.status == 200
         with grpc.insecure_channel(host.address) as channel:
             AgentMetadataServiceStub(channel).ListAgents(ListAgentsRequest(), timeout=60, wait_for_ready=True)
+
+
+FORKING = """
+import os
+import time
+
+from connector_core import Phase, Resource, SyncConnectorBase, hookimpl
+
+
+class Forking(SyncConnectorBase):
+    name = task_type_name = "forking"
+
+    def do(self):
+        child = os.fork()
+        if child == 0:
+            time.sleep(3600)
+        return Resource(Phase.SUCCEEDED, message=str(child))
+
+
+@hookimpl
+def register_connectors():
+    return [Forking()]
+"""
+
+
+def test_a_child_that_a_plugin_forks_keeps_no_port_and_no_connection(tmp_path: Path) -> None:
+    (tmp_path / "forking.py").write_text(FORKING)
+    with host_process("--modules", "forking", cwd=tmp_path) as host, grpc.insecure_channel(host.address) as channel:
+        http = urlsplit(host.metrics_url).port
+        assert http is not None
+        header = CreateRequestHeader(template=TaskTemplate(type="forking"))
+        (answer,) = SyncAgentServiceStub(channel).ExecuteTaskSync(iter([ExecuteTaskSyncRequest(header=header)]))
+        child = psutil.Process(int(answer.header.resource.message))
+        try:
+            ports = {host.grpc_port, http}
+            assert not ports & {one.laddr.port for one in child.net_connections()}
+            host.process.terminate()
+            assert host.process.wait(60) == 0
+            for port in ports:
+                socket.create_server(("127.0.0.1", port)).close()
+        finally:
+            child.kill()
 
 
 BROKEN_OPEN = """
