@@ -51,6 +51,7 @@ class TestAJob:
         assert seen.pop("idempotency_key")
         assert seen == {
             "task_template": template,
+            "custom": {},
             "inputs": {"rows": 3},
             "literals": to_literal_map(inputs),
             "output_prefix": "s3://b/n0/0",
