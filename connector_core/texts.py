@@ -42,3 +42,17 @@ def cut_ascii(text: str, max_bytes: int) -> str:
     line = " ".join(text.split()).encode("ascii", errors="replace").decode()
     printable = "".join(character if character.isprintable() else "?" for character in line)
     return printable if len(printable) <= max_bytes else printable[: max_bytes - 3] + "..."
+
+
+_SIGNALS = "signal handlers are the host's, and plugin code runs in other threads: set yours in a process of your own"
+_OF_THE_MAIN_THREAD = {
+    "only works in main thread": _SIGNALS,
+    "only be called from the main thread": _SIGNALS,
+    "There is no current event loop in thread": "this thread has no event loop: take one in an `async def`, such as start()",
+}
+"""What only the main thread can do, by the words that Python and uvloop have for it, and what plugin code can do instead."""
+
+
+def main_thread_hint(text: str) -> str:
+    """Return why plugin code cannot do what an exception's text says; empty where that is about something else."""
+    return next((hint for mark, hint in _OF_THE_MAIN_THREAD.items() if mark in text), "")

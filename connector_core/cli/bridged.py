@@ -1,4 +1,4 @@
-"""`connector-host doctor --flytekit` and `--flyte`: of each connector that a bridge found, whether and how it is served."""
+"""`connector-host doctor --bridge NAME`: of each connector that a bridge found, whether and how it is served."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO

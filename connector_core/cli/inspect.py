@@ -44,12 +44,13 @@ def list_plugins(as_json: AsJson = False, **given: Any) -> int:
 @takes_settings(*CHOICE)
 def doctor(
     plugin: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="Only this plugin.")] = None,
-    flytekit: Annotated[
-        bool, typer.Option("--flytekit", help="Say of each installed flytekit connector how it is served.")
-    ] = False,
-    flyte: Annotated[
-        bool, typer.Option("--flyte", help="Say of each installed connector of flyte's SDK 2 how it is served.")
-    ] = False,
+    bridge: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Say of each connector that this bridge found how it is served."),
+    ] = None,
+    # What `--bridge` was before it took a name.
+    flytekit: Annotated[bool, typer.Option("--flytekit", hidden=True)] = False,
+    flyte: Annotated[bool, typer.Option("--flyte", hidden=True)] = False,
     as_json: AsJson = False,
     **given: Any,
 ) -> int:
@@ -58,8 +59,9 @@ def doctor(
     The exit code is 1 when something is wrong.
     """
     settings = given_settings(given)
-    if flytekit or flyte:
-        return show_bridged(settings, "flytekit" if flytekit else "flyte", as_json=as_json)
+    bridge = bridge or ("flytekit" if flytekit else "flyte" if flyte else None)
+    if bridge is not None:
+        return show_bridged(settings, bridge, as_json=as_json)
     return show_examination(settings, plugin, as_json=as_json)
 
 
@@ -116,7 +118,7 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
     """Print of each connector that a bridge found whether and how it is served, and what it lacks; as `show_examination`.
 
     Raises:
-        SettingsError: the bridge is not there.
+        SettingsError: the bridge is not there, or the plugin is not one.
     """
     from connector_core.cli.bridged import bridged_connectors, print_bridged
 
@@ -125,6 +127,7 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
         raise SettingsError(f"the plugin {bridge!r} is not installed: pip install connector-plugin-{bridge}")
     with _answers_alone_on_stdout():
         everything = load_discovered(found, settings)
+    _refuse_other_plugin(everything, bridge)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
     problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
     risks = declared_risks(result, settings)
@@ -135,6 +138,12 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
         print_bridged(connectors, sys.stdout)
         _print_problems(problems, risks)
     return 1 if problems else 0
+
+
+def _refuse_other_plugin(result: PluginLoadResult, name: str) -> None:
+    bridges = [plugin.identity.name for plugin in result.loaded if plugin.is_bridge]
+    if name in {plugin.identity.name for plugin in result.loaded} - {*bridges}:
+        raise SettingsError(f"plugin {name!r} is not a bridge; bridges here: {', '.join(bridges) or 'none'}")
 
 
 def _served(result: PluginLoadResult, settings: Settings) -> Served | None:

@@ -14,7 +14,7 @@ from connector_core.errors import (
     PluginCallError,
     RateLimitedError,
 )
-from connector_core.texts import writable
+from connector_core.texts import main_thread_hint, writable
 
 T = TypeVar("T")
 Scrub = Callable[[str], str]
@@ -47,8 +47,10 @@ def translate(error: BaseException, plugin: str, operation: str, scrub: Scrub) -
 
 
 def described(error: BaseException) -> str:
-    """Return an exception's type and text, whatever printing it does."""
-    return f"{type(error).__name__}: {_text(lambda: str(error))}"
+    """Return an exception's type and text, whatever printing it does, and the reason where only the main thread could."""
+    text = f"{type(error).__name__}: {_text(lambda: str(error))}"
+    hint = main_thread_hint(text)
+    return f"{text}; {hint}" if hint else text
 
 
 def too_late(plugin: str, operation: str) -> DeadlineExceededError:

@@ -94,11 +94,12 @@ class FoundPlugin(msgspec.Struct, frozen=True):
 
 
 class LoadedPlugin(FoundPlugin, frozen=True):
-    """A plugin that loaded, with the connectors that it brings (there may be none)."""
+    """A plugin that loaded, with the connectors that it brings (there may be none), and whether it is a bridge."""
 
     connectors: tuple[InspectedConnector, ...]
     seconds: float
     summary: str = ""
+    is_bridge: bool = False
 
     @property
     def descriptions(self) -> tuple[ConnectorDescription, ...]:

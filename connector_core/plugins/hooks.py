@@ -45,6 +45,7 @@ class Loaded(msgspec.Struct, frozen=True):
     summary: str
     bridged: tuple[PluginSource, ...]
     bridge: Bridge | None
+    is_bridge: bool = False
 
 
 def load(
@@ -99,6 +100,7 @@ def load(
             for one in _bridged_plugins(answer, source)
         ),
         Bridge(source.identity, manager.hook) if manager.hook.adopt_module.get_hookimpls() else None,
+        any(hook.get_hookimpls() for hook in (manager.hook.find_bridged_plugins, manager.hook.adopt_module)),
     )
 
 

@@ -27,12 +27,7 @@ from connector_core.plugins.hooks import Bridge, Loaded, load
 from connector_core.plugins.timed import LoadTimeoutError, within
 from connector_core.plugins.unknown import unknown_names
 from connector_core.settings import Settings, section
-
-_OF_THE_MAIN_THREAD = {
-    "signal only works in main thread": "signal handlers are the host's; set yours in a process of your own",
-    "There is no current event loop in thread": "plugins are loaded in a thread without an event loop; take it in start()",
-}
-"""What plugins cannot do while they are loaded, by the words that Python has for it, and what they can do instead."""
+from connector_core.texts import main_thread_hint
 
 
 class PluginSelection(msgspec.Struct, frozen=True):
@@ -99,7 +94,7 @@ class _Loading:
         finally:
             CODE.reset(whose)
         seconds = time.perf_counter() - began
-        self._loaded.append(LoadedPlugin(loaded.identity, loaded.connectors, seconds, loaded.summary))
+        self._loaded.append(LoadedPlugin(loaded.identity, loaded.connectors, seconds, loaded.summary, loaded.is_bridge))
         if loaded.bridge is not None:
             self._bridges.append(loaded.bridge)
         for bridged in loaded.bridged:
@@ -130,8 +125,8 @@ def _reason(error: BaseException, plugin: PluginIdentity) -> str:
     if isinstance(error, PluginLoadError):
         return error.message.removeprefix(f"plugin {plugin}").removeprefix(":").lstrip()
     text = _text(error)
-    why = next((why for mark, why in _OF_THE_MAIN_THREAD.items() if mark in text), "")
-    return f"{type(error).__name__}: {text}{why and f'; {why}, or set load_timeout = 0'}"
+    hint = main_thread_hint(text)
+    return f"{type(error).__name__}: {text}{hint and f'; {hint}, or set load_timeout = 0'}"
 
 
 def _text(error: BaseException) -> str:

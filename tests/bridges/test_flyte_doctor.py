@@ -1,4 +1,4 @@
-"""What `doctor --flyte`, `doctor` and `list` say of connectors of Flyte's SDK 2."""
+"""What `doctor --bridge flyte`, `doctor` and `list` say of connectors of Flyte's SDK 2."""
 
 import json
 import sys
@@ -56,7 +56,7 @@ def installed(site: SitePackages) -> SitePackages:
 
 
 def test_doctor_says_of_each_connector_how_it_is_served_and_what_it_lacks(installed: SitePackages, ask: Ask) -> None:
-    code, output = ask("doctor", "--flyte", "--json", "--block-plugin", "flyte/unwanted")
+    code, output = ask("doctor", "--bridge", "flyte", "--json", "--block-plugin", "flyte/unwanted")
     assert code == 1
     found = described(output)
     lake, echo = found["flyte/lake"], found["flyte/echo"]
@@ -77,7 +77,7 @@ def test_doctor_says_of_each_connector_how_it_is_served_and_what_it_lacks(instal
 
 
 def test_the_same_as_a_table(installed: SitePackages, ask: Ask) -> None:
-    code, output = ask("doctor", "--flyte", "--block-plugin", "flyte/bad")
+    code, output = ask("doctor", "--bridge", "flyte", "--block-plugin", "flyte/bad")
     assert code == 0
     lines = [line.split("  ") for line in output.splitlines()]
     rows = {cells[0].strip(): [cell.strip() for cell in cells if cell.strip()] for cells in lines if len(cells) > 1}
@@ -100,7 +100,7 @@ def test_what_another_plugin_serves_is_not_bridged(
 ) -> None:
     for name in ("first", "second"):
         site.add(name, plain("t_same", name.title()), group=GROUP)
-    ended, output = ask("doctor", "--flyte", "--json", *prefer)
+    ended, output = ask("doctor", "--bridge", "flyte", "--json", *prefer)
     found = [described(output)[name] for name in ("flyte/first", "flyte/second")]
     assert ended == code
     assert [one["reason"] for one in found] == reasons
@@ -122,7 +122,7 @@ def test_one_bridged_plugin_can_be_examined_alone(
 def test_a_module_whose_connectors_are_of_the_sdk_is_told_of_as_well(site: SitePackages, ask: Ask) -> None:
     (site.folder / "team_of_the_sdk.py").write_text(plain("t_team"))
     code, output = ask(
-        "doctor", "--flyte", "--json", "--modules", "team_of_the_sdk", "--allow-plugin", "team_of_the_sdk"
+        "doctor", "--bridge", "flyte", "--json", "--modules", "team_of_the_sdk", "--allow-plugin", "team_of_the_sdk"
     )
     assert code == 0
     assert described(output)["team_of_the_sdk"]["bridged"] is True
@@ -133,7 +133,17 @@ def test_which_of_two_bridges_keeps_the_name_of_a_connector_is_chosen(site: Site
     site.add("new", plain("query", "Warehouse"), group=GROUP)
     site.add("old", OF_FLYTEKIT, group="flytekit.plugins", distribution="flytekitplugins-old")
     program = Path(sys.executable).with_name("connector-host")
-    command = (program, "doctor", "--flyte", "--json", "--allow-plugin", "flyte", "--allow-plugin", "flytekit")
+    command = (
+        program,
+        "doctor",
+        "--bridge",
+        "flyte",
+        "--json",
+        "--allow-plugin",
+        "flyte",
+        "--allow-plugin",
+        "flytekit",
+    )
     environment = {"PYTHONPATH": str(site.folder), "CONNECTOR_HOST__BLOCK_PLUGIN": ""}
     decided = try_to_run(*command, "--prefer", "name:Warehouse=flytekit/old", cwd=tmp_path, **environment)
     assert decided.returncode == 0

@@ -189,7 +189,7 @@ def test_what_cannot_be_left_is_logged_and_no_more(caplog: pytest.LogCaptureFixt
         ),
         (
             "import asyncio\nasyncio.get_event_loop()",
-            "plugins are loaded in a thread without an event loop; take it in start(), or set load_timeout = 0",
+            "this thread has no event loop: take one in an `async def`, such as start(), or set load_timeout = 0",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def installed(site: Site) -> Site:
 def test_doctor_says_of_each_connector_how_it_is_served_and_what_it_lacks(
     installed: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["doctor", "--flytekit", "--json", "--block-plugin", "flytekit/unwanted"]) == 1
+    assert run(["doctor", "--bridge", "flytekit", "--json", "--block-plugin", "flytekit/unwanted"]) == 1
     output = capsys.readouterr().out
     found = described(output)
     lake = found["flytekit/lake"]
@@ -61,10 +61,10 @@ def test_the_same_as_a_table(installed: Site, capsys: pytest.CaptureFixture[str]
 
 def test_what_another_plugin_serves_is_not_bridged(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     module = site.module("mine", "ConnectorRegistry.register(Jobs('webhook'))")
-    assert run(["doctor", "--flytekit", "--json", "--modules", module]) == 1
+    assert run(["doctor", "--bridge", "flytekit", "--json", "--modules", module]) == 1
     conflicting = described(capsys.readouterr().out)["flytekit/webhook"]
     assert (conflicting["bridged"], conflicting["reason"]) == (False, "conflicts keep the host from starting")
-    assert run(["doctor", "--flytekit", "--json", "--modules", module, "--prefer", f"webhook={module}"]) == 0
+    assert run(["doctor", "--bridge", "flytekit", "--json", "--modules", module, "--prefer", f"webhook={module}"]) == 0
     settled = described(capsys.readouterr().out)["flytekit/webhook"]
     assert (settled["bridged"], settled["reason"]) == (False, "another plugin is preferred")
 
@@ -81,7 +81,7 @@ def test_one_bridged_plugin_can_be_examined_alone(installed: Site, capsys: pytes
 def test_a_module_whose_connectors_are_flytekits_is_told_of_as_well(
     served: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["doctor", "--flytekit", "--json", "--modules", "their_connectors"]) == 0
+    assert run(["doctor", "--bridge", "flytekit", "--json", "--modules", "their_connectors"]) == 0
     found = [one for one in json.loads(capsys.readouterr().out)["connectors"] if one["plugin"] == "their_connectors"]
     assert all(one["bridged"] for one in found)
     blocking = next(one for one in found if one["task_types"] == ["their_blocking@2"])
@@ -107,3 +107,20 @@ def test_connectors_that_unpickle_are_a_risk_that_is_named_and_no_problem(
     monkeypatch.setenv("CONNECTOR_HOST__SIGNING__KEYS", "k" * 40)
     assert run(arguments) == 0
     assert "risk: resource metas" not in capsys.readouterr().out
+
+
+def test_the_flag_of_before_says_the_same(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--bridge", "flytekit", "--json"]) == 0
+    named = capsys.readouterr().out
+    assert run(["doctor", "--flytekit", "--json"]) == 0
+    assert capsys.readouterr().out == named
+
+
+def test_a_plugin_that_is_not_a_bridge_is_told_so_and_one_that_is_not_there_too(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ["--allow-plugin", "sleep", "--allow-plugin", "flytekit"]
+    assert run(["doctor", "--bridge", "sleep", *only]) == 2
+    assert "plugin 'sleep' is not a bridge; bridges here: flytekit" in capsys.readouterr().err
+    assert run(["doctor", "--bridge", "others", *only]) == 2
+    assert "the plugin 'others' is not installed: pip install connector-plugin-others" in capsys.readouterr().err
