@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from connector_core.cli import exit_at_once
+from connector_core.cli import exit_at_once, signals
 from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
@@ -48,10 +48,12 @@ def serve(
     read_settings = partial(given_settings, given)
     if reload:
         return _serve_and_reload(read_settings, given["config"])
-    hung = serve_until_stopped(read_settings())
+    signals.expect()
+    hung = serve_until_stopped(read_settings(), read_settings)
     if hung:
         # Threads that plugin code hangs in must not keep an exit waiting, nor run while the interpreter comes down.
         exit_at_once(0)
+    signals.end_soon(0)
     return 0
 
 
@@ -64,8 +66,12 @@ def _serve_and_reload(read_settings: Callable[[], Settings], config: Path | None
     return supervise([one for one in sys.argv[1:] if one != "--reload"], read_settings, config)
 
 
-def serve_until_stopped(settings: Settings) -> bool:
+def serve_until_stopped(settings: Settings, read_settings: Callable[[], Settings]) -> bool:
     """Serve until a signal or the settings' timeout; return whether plugin code still hangs in a thread.
+
+    Args:
+        settings: the host's.
+        read_settings: reads them again, when a signal asks for it.
 
     Raises:
         SetupError: the host cannot be put together as asked.
@@ -81,15 +87,23 @@ def serve_until_stopped(settings: Settings) -> bool:
             _log.warning("broken distribution %s", broken)
         check_required(result, settings)
         registry = build_registry(result, settings.prefer)
+        signals.unblock()
         gc.freeze()  # what start-up made stays for good: later collections need not look at it
         gc.enable()
         with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
-            return runner.run(_serve(registry, settings, result, secrets, log))
+            taken = signals.Signals(settings, read_settings, log.set_levels)
+            return runner.run(_serve(registry, settings, result, secrets, log, taken))
 
 
 async def _serve(
-    registry: ConnectorRegistry, settings: Settings, result: PluginLoadResult, secrets: SecretSource, log: HostLog
+    registry: ConnectorRegistry,
+    settings: Settings,
+    result: PluginLoadResult,
+    secrets: SecretSource,
+    log: HostLog,
+    taken: signals.Signals,
 ) -> bool:
+    taken.take(asyncio.get_running_loop())
     handover = Handover.taken()
     handover.end_with_parent()
     server = ConnectorServer(registry, settings, result, http_sockets=handover.http, secrets=secrets)

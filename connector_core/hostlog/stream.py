@@ -86,6 +86,13 @@ class HostLog:
         """Wait until all is written, for a moment at the most; return whether it is."""
         return self._writer.flush(_SECONDS_TO_FLUSH)
 
+    def set_levels(self, levels: Mapping[str, str]) -> None:
+        """Hold to other levels from now on; loggers that are no longer named are as their parents are."""
+        root = levels.get("root", "info")
+        gone = {name: "notset" for name in self._levels if name not in levels}
+        self._levels = {**gone, "root": root, "connector_core": root, **levels}
+        self.hold_to_levels()
+
     def hold_to_levels(self, plugins: Mapping[str, str] | None = None) -> None:
         """Take back what plugins have set in passing: levels that the operator chose, and other people's loggers disabled.
 
