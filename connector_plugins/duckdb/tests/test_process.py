@@ -151,6 +151,23 @@ class TestDeath:
         assert "query process killed: it did not heed an interrupt" in caplog.text
         assert await ask("SELECT 1") == {"result": 1}
 
+    async def test_a_database_file_outlives_a_process_that_is_killed_while_it_has_it(
+        self, ask_open: Ask, open_folder: Path, started: Callable[[], Awaitable[str]], setup: dict[str, str]
+    ) -> None:
+        file = str(open_folder / "base.duckdb")
+        statements = ["CREATE TABLE t AS SELECT 7 AS n", setup["setup"]]
+        custom = {"database": file, "read_only": False, "setup": statements}
+        call = asyncio.create_task(ask_open(f"INSERT INTO t {ENDLESS}", custom=custom))
+        await started()
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(TransientError):
+            await call
+        assert await ask_open("SELECT n FROM t", custom={"database": file}) == {"result": 7}
+        assert await ask_open("INSERT INTO t VALUES (8)", custom={"database": file, "read_only": False}) == {
+            "result": 1
+        }
+
     async def test_an_idle_process_that_has_ended_is_not_used(self, ask: Ask) -> None:
         await ask("SELECT 1")
         for pid in children():

@@ -18,7 +18,8 @@ INTERRUPT_SECONDS = 0.05
 class Workers:
     """Runs each query in a thread of its own, at most `places` at a time; further ones wait for their turn.
 
-    The threads are daemons: one that is stuck where DuckDB cannot be interrupted must not keep the host from ending.
+    The threads are daemons: one that is stuck in a transfer must not keep the host from ending. DuckDB itself cannot hold
+    one, since its process is killed where it hears no interrupt.
     """
 
     def __init__(self, places: int) -> None:
@@ -63,7 +64,9 @@ class Workers:
 
 async def _end(ended: asyncio.Future[Any], stop: Stop, reason: Exception) -> None:
     while not ended.done():
-        stop.request(reason)  # again and again: DuckDB forgets an interrupt that comes between two statements
+        # Again and again: DuckDB forgets an interrupt that comes between two statements, and its process is killed by one
+        # that comes a second after the first.
+        stop.request(reason)
         await asyncio.wait({ended}, timeout=INTERRUPT_SECONDS)
 
 
