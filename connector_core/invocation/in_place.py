@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from connector_core.errors import CapacityExceededError, PluginCallError
 from connector_core.inspection import InspectedConnector, Method
 from connector_core.invocation.faults import described, too_late
+from connector_core.invocation.forks import end_children_on
 from connector_core.invocation.loops import Mailbox, RunningLoop
 from connector_core.invocation.offers import Offer
 from connector_core.invocation.places import Bulkhead
@@ -135,6 +136,7 @@ class HomeLoop(NamedTuple):
     @classmethod
     def of(cls, runtime: LocalRuntime) -> "HomeLoop":
         """Return it, and have `asyncio.to_thread` on it use threads of ours, since plugin code runs there."""
+        end_children_on(runtime.serving_loop)
         runtime.serving_loop.set_default_executor(PoolExecutor(None))
         return cls(runtime.serving_loop, runtime.home, Containment(runtime.serving_loop))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from connector_core.errors import SettingsError
+from connector_core.invocation.forks import end_children_on
 from connector_core.invocation.pools import BlockingPool, PoolExecutor
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class LoopThread:
     def __init__(self, name: str, new_loop: Callable[[], asyncio.AbstractEventLoop], pool: BlockingPool) -> None:
         self.name = name
         self._loop = new_loop()
+        end_children_on(self._loop)
         self._loop.set_default_executor(PoolExecutor(pool))
         self._stopping = False
         self.mailbox = Mailbox(self._loop)

@@ -1,5 +1,6 @@
 """Bounded pools of daemon threads for blocking code, and a plugin's `asyncio.to_thread`, which runs in them."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from connector_core.errors import CapacityExceededError
+from connector_core.invocation.forks import end_if_child_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class BlockingPool:
         self._busy = 0
         self._threads = 0
         self._closed = False
+        self._process = os.getpid()
 
     def submit(self, work: Work, then: Work = _nothing, *, is_bounded: bool = True) -> None:
         """Have `work`, which must not raise, called in a thread, and `then` when that thread counts as free again.
@@ -95,6 +98,7 @@ class BlockingPool:
     def _run(self) -> None:
         while (piece := self._next()) is not None:
             piece.work()
+            end_if_child_of(self._process)
             with self._ready:
                 self._busy -= 1
             piece.then()

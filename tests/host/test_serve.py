@@ -238,6 +238,57 @@ def test_a_child_that_a_plugin_forks_keeps_no_port_and_no_connection(tmp_path: P
             child.kill()
 
 
+COMING_BACK = """
+import asyncio
+import os
+
+from connector_core import Phase, Resource, SyncConnectorBase, hookimpl
+
+
+class Blocking(SyncConnectorBase):
+    name = task_type_name = "blocking"
+
+    def do(self):
+        return Resource(Phase.SUCCEEDED, message=str(os.fork()))
+
+
+class Asynchronous(SyncConnectorBase):
+    name = task_type_name = "asynchronous"
+
+    async def do(self):
+        child = os.fork()
+        await asyncio.sleep(0.01)
+        return Resource(Phase.SUCCEEDED, message=str(child))
+
+
+@hookimpl
+def register_connectors():
+    return [Blocking(), Asynchronous()]
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("in_place", ["", "coming_back"])
+def test_a_forked_child_that_comes_back_from_plugin_code_is_ended(tmp_path: Path, loop: str, in_place: str) -> None:
+    """It would be a second host, on the same loop's descriptors."""
+    (tmp_path / "coming_back.py").write_text(COMING_BACK)
+    options = ("--modules", "coming_back", "--allow-plugin", "coming_back", "--loop", loop)
+    with (
+        host_process(*options, cwd=tmp_path, CONNECTOR_HOST__IN_PLACE=in_place) as host,
+        grpc.insecure_channel(host.address) as channel,
+    ):
+        for task_type in ("blocking", "asynchronous") * 3:
+            header = CreateRequestHeader(template=TaskTemplate(type=task_type))
+            call = SyncAgentServiceStub(channel).ExecuteTaskSync(
+                iter([ExecuteTaskSyncRequest(header=header)]), timeout=30
+            )
+            (answer,) = call
+            assert int(answer.header.resource.message) > 0, "the child has answered"
+        host.wait_for("a child that plugin code forked came back", times=6)
+        assert {child.status() for child in psutil.Process(host.process.pid).children()} <= {psutil.STATUS_ZOMBIE}
+        assert host.stop() == 0
+
+
 BROKEN_OPEN = """
 import builtins
 from connector_core import hookimpl
