@@ -100,18 +100,18 @@ def _encode_resource(answer: Any, template: TaskTemplate | None, note: Note) -> 
 
 
 def _encode_bridged(answer: BridgedResource | agent_pb2.Resource, note: Note) -> agent_pb2.Resource:
-    """Return what a bridge answers, which has another kind of connector's own conversion, with what can be sent of it.
-
-    Outputs of a job that has not ended go out, as they do from the connector's own server; the engine does not read them.
-    """
+    """Return what a bridge answers, which has another kind of connector's own conversion, with what can be sent of it."""
     resource, custom_info = answer if isinstance(answer, BridgedResource) else (answer, None)
     if not isinstance(resource, agent_pb2.Resource):
         raise IllegalAnswerError(f"returned {_described(resource)}, not a Resource")
-    _phase_of(resource.phase)
+    phase = _phase_of(resource.phase)
     if custom_info is not None and (struct := to_struct(custom_info, note)) is not None:
         resource.custom_info.CopyFrom(struct)
     elif resource.HasField("custom_info"):
         make_sendable(resource.custom_info, note)
+    if resource.HasField("outputs") and phase not in TERMINAL_PHASES:
+        _note_early_outputs(resource.outputs.literals, note)
+        resource.ClearField("outputs")
     return resource
 
 

@@ -51,7 +51,7 @@ async def test_a_batch_goes_through_the_same_states_to_the_same_result(both: Pai
     assert openai.log.take() == asked_by_theirs
     assert differences(theirs, ours) == []
     assert ours.resource_meta == theirs.resource_meta  # byte for byte
-    assert [resource["phase"] for resource in ours.resources] == [Phase.RUNNING] * 3 + [Phase.SUCCEEDED]
+    assert [resource["phase"] for resource in ours.resources] == [Phase.RUNNING, Phase.SUCCEEDED]
     result = ours.outputs["result"]
     assert (result["status"], result["metadata"]) == ("completed", {"team": "red"})
     answers = openai.file(result["output_file_id"])

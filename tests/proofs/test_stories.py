@@ -37,20 +37,22 @@ def test_pickles_may_have_their_maps_in_another_order_and_nothing_else() -> None
     assert differences(one, replace(TOLD, resource_meta=pickle.dumps({"a": [1, 3], "b": "text"}))) != []
 
 
-async def test_every_field_that_is_set_is_in_the_story_and_what_is_said_again_is_not() -> None:
-    said = ResourceMessage(phase=TaskExecution.RUNNING, log_links=[TaskLog(uri="u", name="n")])
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_every_field_that_is_read_is_in_the_story_and_what_is_said_again_is_not(has_ended: bool) -> None:
+    """Outputs are not read before the end."""
+    phase = TaskExecution.SUCCEEDED if has_ended else TaskExecution.RUNNING
+    said = ResourceMessage(phase=phase, log_links=[TaskLog(uri="u", name="n")])
     said.custom_info.update({"depth": {"of": [1.5]}})
     said.outputs.literals["x"].scalar.primitive.integer = 3
     async with FakePropeller(["127.0.0.1:1"]) as engine:
         task = engine.submit("any")
     task.calls += [Call("GetTask", 0, "default", StatusCode.OK, resource=said)] * 2
+    fields = {
+        "phase": int(phase),
+        "log_links[0].uri": "u",
+        "log_links[0].name": "n",
+        "custom_info.depth.of[0]": 1.5,
+        **({"outputs.literals.x.scalar.primitive.integer": "3"} if has_ended else {}),
+    }
     assert story_of(task).calls == [("GetTask", "OK")]
-    assert story_of(task).resources == [
-        {
-            "phase": 2,
-            "log_links[0].uri": "u",
-            "log_links[0].name": "n",
-            "custom_info.depth.of[0]": 1.5,
-            "outputs.literals.x.scalar.primitive.integer": "3",
-        }
-    ]
+    assert story_of(task).resources == [fields]

@@ -17,6 +17,8 @@ from connector_plugin_flyte.quiet import undisturbed
 from connector_plugin_flytekit.connectors import bridged as bridged_flytekit
 
 with undisturbed(), warnings.catch_warnings(action="ignore"):  # before anything else here imports the SDK
+    import flyte.io  # noqa: F401 - what converts outputs imports it at its first use, in the middle of a test
+
     from connector_plugin_flyte.loading import bridged as bridged_flyte
 
 import flyte.connectors as flyte_sdk
