@@ -121,6 +121,19 @@ def test_a_stores_damaged_name_does_not_keep_it_from_starting(bench: Any, shape:
     assert bench.end(bench.start("echo", "hi", connector=again), again).phase is Phase.SUCCEEDED
 
 
+async def test_a_wrapper_whose_folder_cannot_be_seen_is_known_by_its_user(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(self: Path, other: Path) -> bool:
+        raise PermissionError
+
+    meta = bench.shell("sleep 1000")
+    monkeypatch.setattr(Path, "samefile", hidden)
+    assert bench.connector.get(meta).phase is Phase.RUNNING
+    monkeypatch.setattr("connector_plugin_process.job._user_of", lambda pid: 12345)
+    assert bench.job(meta).process() is None
+
+
 def test_a_job_folder_that_became_a_link_is_swept_away_and_its_target_is_not(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").touch()

@@ -192,8 +192,18 @@ def _is_wrapper_in(folder: Path, process: Process) -> bool:
         return False
     try:
         return Path(f"/proc/{process.pid}/cwd").samefile(folder)
-    except OSError:  # gone, or another user's
+    except PermissionError:  # an interpreter with capabilities of its own hides this even from its own user
+        return _user_of(process.pid) == os.getuid()
+    except OSError:  # gone
         return False
+
+
+def _user_of(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:")), None)
 
 
 def _read(file: Path, record_type: type[RecordT]) -> RecordT | None:
