@@ -90,19 +90,21 @@ async def test_a_table_comes_back_as_its_uri(
 @pytest.mark.parametrize(
     ("sql", "code", "said"),
     [
-        ("SELEC 1", grpc.StatusCode.INVALID_ARGUMENT, 'syntax error at or near "SELEC"'),
-        ("FROM nowhere", grpc.StatusCode.INVALID_ARGUMENT, "nowhere does not exist"),
-        ("FROM read_text('/etc/passwd')", grpc.StatusCode.PERMISSION_DENIED, "/etc/passwd"),
+        ("SELEC 1", "InvalidInput", 'syntax error at or near "SELEC"'),
+        ("FROM nowhere", "InvalidInput", "nowhere does not exist"),
+        ("FROM read_text('/etc/passwd')", "PermissionDenied", "/etc/passwd"),
+        ("SELECT len(range(200_000_000))", "OUT_OF_MEMORY", "the query needs more memory"),
     ],
 )
-async def test_what_is_wrong_comes_back_as_a_status(
-    template: Make, connect: Callable[..., DuckDBConnector], sql: str, code: grpc.StatusCode, said: str
+async def test_what_is_wrong_comes_back_as_a_failed_task(
+    template: Make, connect: Callable[..., DuckDBConnector], sql: str, code: str, said: str
 ) -> None:
+    """Not as a status, after which engines try again."""
     async with running_server(connect()) as host:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await host.execute(template(sql))
-    assert caught.value.code() is code
-    assert said in str(caught.value.details())
+        resource = await host.execute(template(sql))
+    assert Phase(resource.phase) is Phase.FAILED
+    assert resource.agent_error.code == code
+    assert said in resource.message
 
 
 async def test_a_query_whose_client_has_gone_frees_its_thread(
