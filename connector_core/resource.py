@@ -151,21 +151,30 @@ class BridgedResource(NamedTuple):
 
 
 def taken_apart(theirs: Any) -> tuple[Any, Any]:
-    """Return another SDK's resource without what its converter need not see, and its `custom_info`.
+    """Return another SDK's resource without its `custom_info`, and that: converters of SDKs refuse what is not JSON."""
+    info = getattr(theirs, "custom_info", None)
+    bare = _without(theirs, "custom_info") if info else None
+    return (theirs, None) if bare is None else (bare, info)
 
-    Converters of SDKs refuse a `custom_info` that is not JSON, and outputs that do not fit, though the job is running and its
-    engine reads neither of them; a poll must not fail of that.
+
+def without_early_outputs(theirs: Any) -> Any:
+    """Return another SDK's resource without the outputs of a job that has not ended; `None` where it has none.
+
+    A poll must not fail of outputs that do not fit yet: the engine does not read them.
     """
-    info, phase = getattr(theirs, "custom_info", None), getattr(theirs, "phase", None)
+    if getattr(theirs, "phase", None) in TERMINAL_PHASES or getattr(theirs, "outputs", None) is None:
+        return None
+    return _without(theirs, "outputs")
+
+
+def _without(theirs: Any, name: str) -> Any:
+    """Return a copy with an attribute that is `None`; `None` where a class of the author's own does not allow it."""
     try:
         bare = copy.copy(theirs)
-        if info is not None:
-            bare.custom_info = None
-        if phase not in TERMINAL_PHASES and getattr(theirs, "outputs", None) is not None:
-            bare.outputs = None
-    except (AttributeError, TypeError):  # a class of the author's own that cannot be changed
-        return theirs, None
-    return bare, info or None
+        setattr(bare, name, None)
+    except (AttributeError, TypeError):
+        return None
+    return bare
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,13 @@ class TestCalls:
             ("list_agents", "OK", "debug"),
         ]
 
-    def test_a_create_has_the_execution_of_its_request(self, lines: Lines) -> None:
+    def test_a_create_has_the_execution_of_its_request_or_its_prefix_where_another_task_has_that(
+        self, lines: Lines
+    ) -> None:
         assert {line["execution"] for line in lines.of(logger="connector_core.calls", operation="create")} == {
-            EXECUTION
+            EXECUTION,
+            "s3://bucket/['bad']/0",
+            "s3://bucket/['secrets']/0",
         }
 
     def test_a_failure_has_its_reference_and_the_plugins_traceback_as_one_field(self, lines: Lines) -> None:

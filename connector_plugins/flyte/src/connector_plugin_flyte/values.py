@@ -11,7 +11,7 @@ from flyteidl2.core.tasks_pb2 import TaskTemplate
 from flyteidl2.task.common_pb2 import Inputs
 
 from connector_core.errors import IllegalAnswerError, TransientError
-from connector_core.resource import BridgedResource, taken_apart, to_task_log
+from connector_core.resource import BridgedResource, taken_apart, to_task_log, without_early_outputs
 from connector_plugin_flyte.messages import as_message
 
 
@@ -37,14 +37,21 @@ async def wire_resource(answer: object) -> BridgedResource:
     if not isinstance(answer, FlyteResource):
         raise IllegalAnswerError(f"returned a {type(answer).__name__}, not a flyte.connectors.Resource")
     bare, custom_info = taken_apart(answer)
+    wire = await _converted(bare)
+    if not wire.phase:
+        raise TransientError(f"the connector answered the phase UNDEFINED: {wire.message or 'it says no more'}")
+    return BridgedResource(wire, custom_info)
+
+
+async def _converted(answer: FlyteResource) -> WireResource:
     try:
-        told = await get_resource_proto(bare)
+        told = await get_resource_proto(answer)
         wire = as_message(WireResource, told)
         del wire.log_links[:]  # whose fields of this generation alone would be read as not given where they are 0
         wire.log_links.extend(map(to_task_log, told.log_links))
     except (TypeError, ValueError, AssertionError) as error:
+        if (running := without_early_outputs(answer)) is not None:
+            return await _converted(running)
         what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
         raise IllegalAnswerError(f"returned a {what}") from error
-    if not wire.phase:
-        raise TransientError(f"the connector answered the phase UNDEFINED: {wire.message or 'it says no more'}")
-    return BridgedResource(wire, custom_info)
+    return wire

@@ -12,7 +12,7 @@ from flytekit.models.task import TaskExecutionMetadata, TaskTemplate
 
 from connector_core import LogPage
 from connector_core.errors import IllegalAnswerError
-from connector_core.resource import BridgedResource, taken_apart
+from connector_core.resource import BridgedResource, taken_apart, without_early_outputs
 from connector_plugin_flytekit.metas import BridgedMeta
 
 _MODELS = {"task_template": TaskTemplate, "inputs": LiteralMap, "task_execution_metadata": TaskExecutionMetadata}
@@ -37,13 +37,19 @@ async def our_answer(operation: str, kind: type[BridgedMeta] | None, answer: Any
     """
     if operation in {"get", "do"} and callable(getattr(answer, "to_flyte_idl", None)):
         bare, custom_info = taken_apart(answer)
-        try:
-            converted = bare.to_flyte_idl()
-            return BridgedResource(await converted if inspect.isawaitable(converted) else converted, custom_info)
-        except (TypeError, ValueError, AssertionError, FlyteUserException) as error:
-            what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
-            raise IllegalAnswerError(f"returned a {what}") from error
+        return BridgedResource(await _converted(bare), custom_info)
     return our_plain_answer(operation, kind, answer)
+
+
+async def _converted(answer: Any) -> Any:
+    try:
+        converted = answer.to_flyte_idl()
+        return await converted if inspect.isawaitable(converted) else converted
+    except (TypeError, ValueError, AssertionError, FlyteUserException) as error:
+        if (running := without_early_outputs(answer)) is not None:
+            return await _converted(running)
+        what = f"{type(answer).__name__} that cannot be sent: {type(error).__name__}: {error}"
+        raise IllegalAnswerError(f"returned a {what}") from error
 
 
 def our_answer_of_a_thread(operation: str, kind: type[BridgedMeta] | None, answer: Any) -> Any:
