@@ -8,7 +8,7 @@ again; and what was started for an attempt that nobody ever got an answer about 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,11 +37,8 @@ from connector_core.task import Attempt
 _log = logging.getLogger(__name__)
 
 
-NoteJob = Callable[[ConnectorDescription, bytes, str], Awaitable[None]]
-
-
-async def _note_nothing(_connector: ConnectorDescription, _resource_meta: bytes, _output_prefix: str) -> None:
-    pass
+NoteJob = Callable[[ConnectorDescription, bytes, str], Coroutine[Any, Any, None] | None]
+"""Is told of a job and the output prefix of its task; returns what is left to be awaited."""
 
 
 class Created(NamedTuple):
@@ -85,7 +82,7 @@ class Creates:
         limit_of: LimitOf,
         note_job: NoteJob | None = None,
     ) -> None:
-        self._note_job = note_job or _note_nothing
+        self._note_job = note_job
         self._invoker = invoker
         self._settings = settings
         self._limit_of = limit_of
@@ -121,13 +118,10 @@ class Creates:
         Raises:
             ConnectorError: it failed and may be tried again, or failures go out as statuses.
         """
-        created = await self._created(connector, offer, timeout)
-        await self._note(connector, created, offer.output_prefix)
-        return created
-
-    async def _created(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> Created:
         if (attempt := offer.attempt) is None:
-            return await self._invoke(connector, offer, timeout)
+            created = await self._invoke(connector, offer, timeout)
+            await self._noted(connector, created, offer.output_prefix)
+            return created
         name = name_of(connector.name, attempt.key)
         running: _Outcome | asyncio.Task[_Outcome] | None = self._running.get(name)
         if running is None:
@@ -142,7 +136,10 @@ class Creates:
             outcome = running
         if outcome.done is not None:
             await self._answer(name, outcome.done, outcome.is_new)
-        return outcome.created
+        created = outcome.created
+        if (noting := self._note(connector, created, offer.output_prefix)) is not None:
+            await noting
+        return created
 
     def _begin(
         self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, name: str
@@ -203,15 +200,22 @@ class Creates:
         outcome = running.result()
         if outcome.done is not None:
             await self._answer(name_of(connector.name, attempt.key), outcome.done, outcome.is_new)
-        await self._note(connector, outcome.created, output_prefix)
+        await self._noted(connector, outcome.created, output_prefix)
         return outcome.created.resource_meta
 
     async def _find(self, connector: ConnectorDescription, attempt: str) -> bytes | None:
         return await self._claims.job_of(name_of(connector.name, attempt))
 
-    async def _note(self, connector: ConnectorDescription, created: Created, output_prefix: str) -> None:
-        if not connector.is_sync and created.failure is None and envelope.unseal(created.resource_meta) is None:
-            await self._note_job(connector, created.resource_meta, output_prefix)
+    async def _noted(self, connector: ConnectorDescription, created: Created, output_prefix: str) -> None:
+        if (noting := self._note(connector, created, output_prefix)) is not None:
+            await noting
+
+    def _note(
+        self, connector: ConnectorDescription, created: Created, output_prefix: str
+    ) -> Coroutine[Any, Any, None] | None:
+        if self._note_job is None or envelope.is_own(created.resource_meta):
+            return None
+        return self._note_job(connector, created.resource_meta, output_prefix)
 
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""

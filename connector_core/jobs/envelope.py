@@ -60,6 +60,11 @@ def seal_promise(promise: Promise | JobPromise) -> bytes:
     return _MARK + form + json.dumps(promise).encode()
 
 
+def is_own(resource_meta: bytes) -> bool:
+    """Return whether a resource meta is one of the host's own, and not of a connector."""
+    return resource_meta.startswith(_MARK)
+
+
 def unseal(resource_meta: bytes) -> agent_pb2.Resource | Promise | JobPromise | None:
     """Return the last word that a resource meta carries, or the promise of one; `None` for a connector's own resource meta.
 

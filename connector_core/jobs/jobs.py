@@ -87,16 +87,25 @@ class Jobs:
         Raises:
             ConnectorError: the request is no good, or the connector cannot tell for longer than the error budget.
         """
-        own = offer.of(self._signer.verify(connector.name, offer.resource_meta))
-        held = envelope.unseal(own.resource_meta)
+        meta = self._signer.verify(connector.name, offer.resource_meta)
+        if meta is not offer.resource_meta:
+            offer = offer.of(meta)
+        if envelope.is_own(meta):
+            return await self._get_own(connector, offer, timeout)
+        _refuse_without_result(connector)
+        return await self._polls.get(connector, offer, timeout)
+
+    async def _get_own(
+        self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None
+    ) -> agent_pb2.Resource:
+        """Return the state of a job whose resource meta is the host's own."""
+        held = envelope.unseal(offer.resource_meta)
         if isinstance(held, Promise):
             return await self._promises.kept(connector, held)
         if isinstance(held, JobPromise):
-            return await self._get_promised(connector, held, own, timeout)
-        if held is not None:
-            return held
-        _refuse_without_result(connector)
-        return await self._polls.get(connector, own, timeout)
+            return await self._get_promised(connector, held, offer, timeout)
+        assert held is not None  # noqa: S101 - what begins with the mark is held, or refused
+        return held
 
     async def _get_promised(
         self, connector: ConnectorDescription, promise: JobPromise, offer: JobOffer, timeout: float | None

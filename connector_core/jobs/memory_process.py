@@ -38,7 +38,8 @@ class Entries:
     def put(self, key: str, value: bytes, seconds: float) -> None:
         """Keep a value for so long; one that is larger than the whole store is not kept."""
         now, takes = self._clock(), len(value) + _AROUND_ENTRY
-        self.remove(key)
+        if key in self._entries:
+            self.remove(key)
         if takes > self._size:
             return
         self._entries[key] = (value, now + seconds)
@@ -56,7 +57,7 @@ class Entries:
 
     def add(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless there is one; return whether it was kept."""
-        if self.get(key) is not None:
+        if key in self._entries and self.get(key) is not None:
             return False
         self.put(key, value, seconds)
         return True

@@ -135,16 +135,24 @@ class Polls:
             self._recent.keep(job, resource, connector.min_poll_interval)
         return resource
 
-    async def created(self, connector: ConnectorDescription, resource_meta: bytes, output_prefix: str) -> None:
+    def created(
+        self, connector: ConnectorDescription, resource_meta: bytes, output_prefix: str
+    ) -> Coroutine[Any, Any, None] | None:
         """Remember that a job's create was answered, so that its first polls need not claim that it runs.
 
         Engines of the 1.x line show a phase's links and message only when it begins, and never again a phase that is
         returned to; so RUNNING is left for the connector to say.
+
+        Returns:
+            What is left to be awaited, where the memory is not in this process.
         """
         key = _key(_job_id(connector, resource_meta, output_prefix))
-        if self._at_once is not None:
-            self._at_once.add(key, _CREATED, self._settings.memory.seconds)
-            return
+        if self._at_once is None:
+            return self._remember_create(key)
+        self._at_once.add(key, _CREATED, self._settings.memory.seconds)
+        return None
+
+    async def _remember_create(self, key: str) -> None:
         try:
             await self._memory.add(key, _CREATED, self._settings.memory.seconds)
         except MemoryUnavailableError as error:
