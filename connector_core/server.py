@@ -59,6 +59,7 @@ class ConnectorServer:
         plugins: what became of the plugins, for the metrics; empty for connectors that a program brings by itself.
         new_plugin_loop: makes the loops that plugin code runs on; else the settings choose.
         http_sockets: listen on the HTTP port already.
+        grpc_address: where gRPC listens, if not where the settings have it.
         secrets: where `get_secret` looks in plugin code; else the settings say.
         has_http: whether to take the HTTP port and serve there.
 
@@ -75,6 +76,7 @@ class ConnectorServer:
         plugins: PluginLoadResult | None = None,
         new_plugin_loop: LoopFactory | None = None,
         http_sockets: Sequence[socket.socket] = (),
+        grpc_address: Address | None = None,
         secrets: SecretSource | None = None,
         has_http: bool = True,
     ) -> None:
@@ -104,7 +106,7 @@ class ConnectorServer:
         self._http = HttpServer(self.http_at)
         self._has_http = has_http
         closing.push_async_callback(asyncio.to_thread, self._http.close, _CLOSE_TIMEOUT)
-        self.grpc_at = Port("gRPC", Address(settings.host, settings.port))
+        self.grpc_at = Port("gRPC", grpc_address or Address(settings.host, settings.port))
         closing.callback(self.grpc_at.close)
         runtime = LocalRuntime(
             self.metrics,

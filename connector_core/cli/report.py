@@ -7,6 +7,7 @@ from connector_core.cli.drawing import print_line, print_table
 from connector_core.description import ConnectorDescription, PluginIdentity
 from connector_core.errors import ConnectorError
 from connector_core.plugins import FoundPlugin, LoadedPlugin, PluginLoadResult, SkippedPlugin
+from connector_core.ports import Port
 from connector_core.registry import ConnectorRegistry
 
 Served = Mapping[tuple[str, str], ConnectorDescription]
@@ -35,11 +36,25 @@ def print_serving(
         skipped.setdefault(plugin.reason, []).append(plugin.identity.name)
     for reason, names in skipped.items():
         print_line(out, f"skipped: {', '.join(names)}: {reason}", "dim")
-    _print_failures(result, out)
+    print_failures(result, not_started, out)
+
+
+def print_failures(
+    result: PluginLoadResult, not_started: Mapping[ConnectorDescription, ConnectorError], out: TextIO
+) -> None:
+    """Print what is not served, though it should be, and why."""
+    _print_failed_plugins(result, out)
     for connector, error in not_started.items():
         print_line(
             out, f"connector {connector.name} of plugin {connector.plugin.name} has not started: {error}", "yellow"
         )
+
+
+def reach_of(port: Port) -> str:
+    """Say where a port is, and who can reach it."""
+    if port.is_local:
+        return f"{port}: open to this machine alone (--host 0.0.0.0 opens it to the network)"
+    return f"{port}: open to everyone who reaches this address, without authentication or encryption"
 
 
 def print_plugins(result: PluginLoadResult, out: TextIO, served: Served | None = None) -> None:
@@ -94,7 +109,7 @@ def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
         print_line(out, f"plugin {_title(plugin.identity)} brings no connector. {summary}", "dim")
     for skipped in result.skipped:
         print_line(out, f"plugin {_title(skipped.identity)} is skipped: {skipped.reason}", "dim")
-    _print_failures(result, out)
+    _print_failed_plugins(result, out)
 
 
 def _without_connectors(result: PluginLoadResult) -> Iterable[LoadedPlugin]:
@@ -103,7 +118,7 @@ def _without_connectors(result: PluginLoadResult) -> Iterable[LoadedPlugin]:
     return (one for one in result.loaded if not one.descriptions and one.identity.name not in bridges)
 
 
-def _print_failures(result: PluginLoadResult, out: TextIO) -> None:
+def _print_failed_plugins(result: PluginLoadResult, out: TextIO) -> None:
     for failed in result.failed:
         print_line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
         print_line(out, f"    for the traceback: {doctor_command(failed.identity)}", "red")

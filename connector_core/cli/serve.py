@@ -17,11 +17,11 @@ from connector_core.cli import exit_at_once, signals
 from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
-from connector_core.cli.report import print_serving
+from connector_core.cli.report import print_failures, print_serving, reach_of
 from connector_core.hostlog import HostLog
 from connector_core.invocation.loops import loop_factory
 from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
-from connector_core.ports import Port
+from connector_core.ports import Address
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource, use_source
 from connector_core.server import ConnectorServer
@@ -106,33 +106,45 @@ async def _serve(
     taken.take(asyncio.get_running_loop())
     handover = Handover.taken()
     handover.end_with_parent()
-    server = ConnectorServer(registry, settings, result, http_sockets=handover.http, secrets=secrets)
+    server = ConnectorServer(
+        registry,
+        settings,
+        result,
+        http_sockets=handover.http_sockets(),
+        grpc_address=Address("127.0.0.1", 0) if handover.grpc_at else None,
+        secrets=secrets,
+    )
 
     def on_started() -> None:
         log.hold_to_levels()
         if server.tracing is not None:
             log.add_fields(server.tracing.current_ids)
         log.flush()  # what went wrong at the start stands above the table
-        _announce(server)
+        _announce(server, handover)
+        handover.tell(server.grpc_at.number, is_whole=not result.failed and not server.not_started)
 
     server.metrics.log_lines_dropped.set_function(lambda: log.dropped)
     await run_server(server, on_started)
     return server.invoker.abandoned > 0 or any(plugin.hangs for plugin in result.failed)
 
 
-def _announce(server: ConnectorServer) -> None:
-    """Print what is served and where; a host whose stdout is full or closed serves all the same."""
+def _announce(server: ConnectorServer, handover: Handover) -> None:
+    """Print what is served and where, or what is not after a restart; a host whose stdout is full or closed serves on."""
     try:
-        _print_announcement(server)
+        if handover.is_again:
+            print_failures(server.plugins, server.not_started, sys.stdout)
+            sys.stdout.flush()
+        else:
+            _print_announcement(server, handover.grpc_at or reach_of(server.grpc_at))
     except OSError as error:
         _log.warning("the table of plugins cannot be printed on stdout (%s); serving goes on", error.strerror or error)
         # What is left of it in buffers must not fail at the end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _print_announcement(server: ConnectorServer) -> None:
+def _print_announcement(server: ConnectorServer, grpc_at: str) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
-    print(f"gRPC serves on {server.grpc_at}: {_who(server.grpc_at)}.")
+    print(f"gRPC serves on {grpc_at}.")
     print(f"Engines: {_engines(server.generations.without_v2)}.")
     print(f"Jobs: {server.memory.guarantees}.")
     where = server.http_at.url
@@ -146,9 +158,3 @@ def _print_announcement(server: ConnectorServer) -> None:
 def _engines(without_v2: str) -> str:
     both = "those of the 1.x line (flyteidl) and of the 2.x line (flyteidl2)"
     return f"those of the 1.x line (flyteidl); not of the 2.x line: {without_v2}" if without_v2 else both
-
-
-def _who(port: Port) -> str:
-    if port.is_local:
-        return "open to this machine alone (--host 0.0.0.0 opens it to the network)"
-    return "open to everyone who reaches this address, without authentication or encryption"

@@ -114,9 +114,9 @@ class Watcher:
         await _cancelled(former)
 
     @property
-    def news(self) -> bool:
-        """Whether something has changed that was not taken yet."""
-        return self._news.is_set()
+    def settings(self) -> Path | None:
+        """The settings file, be it there or not."""
+        return None if self._sources is None else self._sources.settings
 
     async def wait(self) -> None:
         """Return when there is news."""

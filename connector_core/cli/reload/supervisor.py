@@ -5,13 +5,15 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from connector_core.cli.reload.handover import Handover
+from connector_core.cli.reload.gate import Gate
+from connector_core.cli.reload.handover import Handover, Line, concerning
 from connector_core.cli.reload.sources import Sources, Watcher
+from connector_core.cli.report import reach_of
 from connector_core.errors import SetupError
 from connector_core.ports import Address, Port
 from connector_core.processes import Child, Lifeline
@@ -20,6 +22,7 @@ from connector_core.settings import Settings
 _STEPS = ((signal.SIGTERM, 0.5), (signal.SIGTERM, 10.0), (signal.SIGKILL, None))
 """A second SIGTERM ends the patience with calls under way: their author waits for the new host."""
 _PLUGINS_FAILED = 3
+_ENDED_BY_US = 128 + signal.SIGTERM
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,116 +52,155 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Return when there is nothing more to serve."""
-        await self._follow()
         loop = asyncio.get_running_loop()
         for number in _STOPS:
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, self._stop)
         lifeline = Lifeline()
         try:
+            await self._follow()
             return await self._serve(lifeline)
         finally:
             lifeline.close()
-            self._ports.close()
+            await self._ports.close()
             await self._watcher.close()
 
-    def _stop(self, number: signal.Signals) -> None:
+    def _stop(self) -> None:
         self._asked_to_stop.set()
         if self._child is not None:
-            self._child.signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            # Not SIGINT: before a host has its handlers, that would be a traceback of whatever it imports.
+            self._child.signal(signal.SIGTERM)
 
     async def _serve(self, lifeline: Lifeline) -> int:
         is_first = True
-        while True:
-            child = self._child = await self._start(lifeline)
-            await self._until_something_happens(child)
-            # With some patience for its calls, and if need be without.
-            code = await (child.wait() if self._asked_to_stop.is_set() else child.end(*_STEPS))
-            if self._asked_to_stop.is_set() or (
-                is_first and code not in {0, _PLUGINS_FAILED} and not self._watcher.news
-            ):
-                return code
-            if not self._watcher.news:
-                if code == 0:  # its time was over
+        while not self._asked_to_stop.is_set():
+            with contextlib.closing(Line()) as line:
+                child = self._child = await self._start(lifeline, line, is_again=not is_first)
+                changed = await self._until_it_is_to_end(child, line)
+                self._ports.gate.hold()
+                if changed:
+                    _say_changed(changed)
+                # With some patience for its calls, and if need be without.
+                code = await (child.wait() if self._asked_to_stop.is_set() else child.end(*_STEPS))
+            if self._asked_to_stop.is_set():
+                return 0 if code == _ENDED_BY_US else code
+            if not changed:
+                if code == 0 or (is_first and code != _PLUGINS_FAILED):  # its time was over, or it cannot be started
                     return code
                 _say(f"the host has ended with {code}; it is started again when a source changes")
-                await self._until_something_happens()
-            await self._take_up_changes()
-            if self._asked_to_stop.is_set():
-                return code
+                changed = await self._until_something_changes()
+                _say_changed(changed)
+            await self._take_up(changed)
             is_first = False
+        return 0
 
-    async def _start(self, lifeline: Lifeline) -> Child:
-        handover = Handover(self._ports.http, lifeline.inherited)
+    async def _start(self, lifeline: Lifeline, line: Line, *, is_again: bool) -> Child:
+        http = [one.fileno() for one in self._ports.http]
+        handover = Handover(http, lifeline.inherited, line.theirs.fileno(), self._ports.grpc_at, is_again)
         return await Child.start(
-            [sys.executable, "-P", "-m", "connector_core.cli", *self._arguments, *self._ports.arguments],
+            [sys.executable, "-P", "-m", "connector_core.cli", *self._arguments],
             environment=handover.to_environment(),
-            inherited=(lifeline.inherited, *(one.fileno() for one in self._ports.http)),
+            inherited=handover.descriptors,
         )
 
-    async def _until_something_happens(self, child: Child | None = None) -> None:
-        """Return when a source has changed, this process was asked to stop, or the child has ended."""
-        happenings: list[Coroutine[Any, Any, object]] = [self._asked_to_stop.wait(), self._watcher.wait()]
-        if child is not None:
-            happenings.append(child.wait())
-        waits = [asyncio.create_task(one) for one in happenings]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for one in waits:
-            one.cancel()
+    async def _until_it_is_to_end(self, child: Child, line: Line) -> Sequence[Path]:
+        """Return what has changed that concerns the host; nothing when it has ended, or this process was asked to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            over = [tasks.create_task(child.wait()), tasks.create_task(self._asked_to_stop.wait())]
+            changing = tasks.create_task(self._until_it_is_outdated(line))
+            await asyncio.wait([*over, changing], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*over, changing):
+                task.cancel()
+        return changing.result() if not changing.cancelled() else ()
 
-    async def _take_up_changes(self) -> None:
+    async def _until_it_is_outdated(self, line: Line) -> Sequence[Path]:
+        """Let callers in when the host serves, and return what changes of what it has imported."""
+        starting = asyncio.create_task(self._open(line))
+        try:
+            while True:
+                changed = await self._until_something_changes()
+                if self._watcher.settings in changed:
+                    return changed
+                state = await line.state() if starting.done() and starting.result() else None
+                if outdated := concerning(changed, state):
+                    return outdated
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+
+    async def _open(self, line: Line) -> bool:
+        try:
+            state = await line.started()
+        except (OSError, EOFError):
+            return False
+        self._ports.gate.open(state.port)
+        return True
+
+    async def _until_something_changes(self) -> Sequence[Path]:
+        stopping = asyncio.create_task(self._asked_to_stop.wait())
+        changing = asyncio.create_task(self._watcher.wait())
+        try:
+            await asyncio.wait([stopping, changing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopping, changing):
+                task.cancel()
+        return self._watcher.taken()
+
+    async def _take_up(self, changed: Sequence[Path]) -> None:
         """Read the settings anew and see what to watch, again and again until they hold."""
         while not self._asked_to_stop.is_set():
-            changed = self._watcher.taken()
-            _say(f"{', '.join(map(_shown, changed))} changed: restarting")
             for source in changed:
                 _forget_bytecode(source)
             try:
                 await self._follow()
             except SetupError as error:
                 _say(str(error))
-                await self._until_something_happens()
+                changed = await self._until_something_changes()
             else:
                 return
 
     async def _follow(self) -> None:
         settings = self._read_settings()
-        self._ports.follow(settings)
+        await self._ports.follow(settings)
         await self._watcher.follow(Sources.of(settings, self._config))
 
 
 class _Ports:
-    """The host's ports: the same ones for all of them, and for HTTP sockets in which callers wait for the next one."""
+    """The host's ports, the same ones for all of them, on which callers wait for the next one."""
 
     def __init__(self) -> None:
-        self._wanted: Address | None = None
-        self._grpc: int | None = None
-        self._http: Port | None = None
+        self.gate = Gate()
+        self.grpc_at = ""
         self.http: Sequence[socket.socket] = ()
-        self.arguments: Sequence[str] = ()
+        self._wanted: dict[str, Address] = {}
+        self._open: dict[str, Port] = {}
 
-    def follow(self, settings: Settings) -> None:
+    async def follow(self, settings: Settings) -> None:
         """Take the ports that the settings name.
 
         Raises:
-            AddressInUseError: the HTTP port cannot be bound.
+            AddressInUseError: one of them cannot be bound.
         """
-        wanted = Address(settings.host, settings.http_port)
-        if self._wanted != wanted:
-            port = Port("HTTP", wanted)
+        if port := self._changed("HTTP", Address(settings.host, settings.http_port)):
             self.http = port.listen()
-            self.close()
-            self._wanted, self._http = wanted, port
-        if settings.port == 0 and self._grpc is None:
-            free = Port("gRPC", Address(settings.host, 0))  # gRPC takes no socket from outside: it is chosen, not kept
-            free.reserve()
-            self._grpc = free.number
-            free.close()
-        self.arguments = ["--port", str(self._grpc)] if settings.port == 0 else []
+        if port := self._changed("gRPC", Address(settings.host, settings.port)):
+            await self.gate.listen([one.dup() for one in port.listen()])
+            self.grpc_at = reach_of(port)
 
-    def close(self) -> None:
-        """Let go of the HTTP port."""
-        if self._http is not None:
-            self._http.close()
+    def _changed(self, serves: Literal["gRPC", "HTTP"], wanted: Address) -> Port | None:
+        if self._wanted.get(serves) == wanted:
+            return None
+        port = Port(serves, wanted)
+        port.reserve()
+        if former := self._open.get(serves):
+            former.close()
+        self._wanted[serves], self._open[serves] = wanted, port
+        return port
+
+    async def close(self) -> None:
+        """Let go of the ports."""
+        await self.gate.close()
+        for port in self._open.values():
+            port.close()
 
 
 def _forget_bytecode(source: Path) -> None:
@@ -170,6 +212,11 @@ def _forget_bytecode(source: Path) -> None:
 def _shown(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _say_changed(changed: Sequence[Path]) -> None:
+    if changed:
+        _say(f"{', '.join(map(_shown, changed))} changed: restarting")
 
 
 def _say(text: str) -> None:
