@@ -267,6 +267,14 @@ async def test_a_task_that_asks_for_what_is_not_allowed_fails_saying_so(
     assert accepting.received == []
 
 
+async def test_a_number_that_is_not_finite_is_the_tasks_mistake(accepting: Backend) -> None:
+    template = job()
+    template.custom["values"] = {"n": float("nan")}
+    async with host_for(accepting) as host:
+        failed, why = await state(host, await host.create(template))
+    assert (failed, "custom cannot be read" in why) == (Phase.FAILED, True)
+
+
 @pytest.mark.parametrize(
     ("dag", "path"),
     [

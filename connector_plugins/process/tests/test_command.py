@@ -90,6 +90,13 @@ def test_a_variable_that_changes_what_runs_is_refused_by_name(name: str) -> None
         command(container)
 
 
+def test_a_number_that_is_not_finite_is_the_tasks_mistake() -> None:
+    task = template(argv=[ECHO])
+    task.custom["cwd"] = float("nan")
+    with pytest.raises(InvalidInputError, match="custom cannot be read"):
+        command(task)
+
+
 @pytest.mark.parametrize("name", ["TAR_OPTIONS", "GIT_SSH_COMMAND", "COLOUR"])
 def test_no_variable_may_be_set_unless_the_operator_allows_it(name: str) -> None:
     task = template(argv=[ECHO], env={name: "x"})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import Error, MessageToDict
 
 from connector_core import InvalidInputError
 
@@ -17,9 +17,12 @@ def custom_of(template: TaskTemplate, keys: Sequence[str]) -> dict[str, Any]:
     """Return the task's `custom`.
 
     Raises:
-        InvalidInputError: it has keys besides those.
+        InvalidInputError: it has keys besides those, or a number that is not finite.
     """
-    custom: dict[str, Any] = whole(MessageToDict(template.custom))
+    try:
+        custom: dict[str, Any] = whole(MessageToDict(template.custom))
+    except (ValueError, Error) as error:  # NaN and infinity, which JSON has not
+        raise InvalidInputError(f"custom cannot be read: {error}") from None
     if unknown := sorted(set(custom) - set(keys) - _ENGINES_OWN):
         raise InvalidInputError(f"custom has unknown keys {', '.join(unknown)}; it can have {', '.join(keys)}")
     return custom

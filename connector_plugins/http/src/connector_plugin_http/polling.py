@@ -11,6 +11,7 @@ from connector_plugin_http.jobs import HttpMeta, Jobs, ListingRefusedError, item
 from connector_plugin_http.picking import Answer, pick, pick_json
 
 _AT_ONCE = 20
+_MOST_REFUSED = 1000
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Poller:
         old = [key for key, known in self._lists.items() if time.monotonic() - known.asked_at > self._fresh]
         for key in old:
             del self._lists[key]
+            self._locks.pop(key, None)  # the values that tell lists apart are callers', so there is no end of them
+        if len(self._refused) > _MOST_REFUSED:
+            self._refused.clear()
 
 
 class _List:

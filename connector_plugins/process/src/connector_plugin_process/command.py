@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import Error, MessageToDict
 
 from connector_core import InvalidInputError, PermissionDeniedError
 from connector_plugin_process.config import SECTION, ProcessConfig, never_the_callers
@@ -36,7 +36,10 @@ def command_of(template: TaskTemplate, inputs: Mapping[str, Any], output_prefix:
         InvalidInputError: there is none, or something about it is malformed or may not be set.
         PermissionDeniedError: its executable or working directory is not allowed.
     """
-    custom = MessageToDict(template.custom)
+    try:
+        custom = MessageToDict(template.custom)
+    except (ValueError, Error) as error:  # NaN and infinity, which JSON has not
+        raise InvalidInputError(f"custom cannot be read: {error}") from None
     if unknown := sorted(set(custom) - set(CUSTOM_KEYS)):
         raise InvalidInputError(f"custom has unknown keys {', '.join(unknown)}; it can have {', '.join(CUSTOM_KEYS)}")
     container = template.container
