@@ -100,14 +100,13 @@ class RedisMemory:
         return await asyncio.shield(task)
 
     async def _run(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        from redis.exceptions import RedisError
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
         if time.monotonic() < self._left_alone_until:
             raise MemoryUnavailableError("Redis, which keeps what is known of jobs, did not answer a moment ago")
         try:
             return await command()
-        except (RedisError, OSError) as error:
+        except Exception as error:  # a server that is killed midway leaves half an answer, which raises what it likes
             if isinstance(error, RedisTimeoutError):
                 self._left_alone_until = time.monotonic() + self._pause
             raise MemoryUnavailableError(

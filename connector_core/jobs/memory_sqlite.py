@@ -42,6 +42,8 @@ class SqliteMemory:
         try:
             self._database = self._thread.submit(_open, path).result()
             self._thread.submit(self._forget_old).result()
+            status = path.stat()
+            self._inode, self._size = status.st_ino, status.st_size
         except sqlite3.Error as error:
             self._thread.shutdown()
             raise SettingsError(
@@ -81,9 +83,23 @@ class SqliteMemory:
             raise MemoryUnavailableError(f"the memory file {self._path} is closed")
         try:
             # Shielded: a caller that goes must not leave a write half awaited.
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
-        except sqlite3.Error as error:
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._checked, work))
+        except (sqlite3.Error, OSError) as error:
             raise MemoryUnavailableError(f"the memory file {self._path} cannot be used: {error}") from error
+
+    def _checked(self, work: Callable[[], T]) -> T:
+        """Do something with the file as long as it is the one that was opened.
+
+        SQLite keeps what it has read, and would go on for a while with a file that somebody has cut or taken away.
+
+        Raises:
+            OSError: it is not.
+        """
+        status = self._path.stat()
+        if status.st_ino != self._inode or status.st_size < self._size:
+            raise OSError("it was truncated or replaced while the host had it open; restart the host")
+        self._size = status.st_size
+        return work()
 
     def _get(self, key: str) -> bytes | None:
         row = self._database.execute(

@@ -14,9 +14,11 @@ import pytest
 
 from connector_core.errors import MemoryUnavailableError, SettingsError
 from connector_core.jobs import Memory, open_memory
+from connector_core.jobs.claims import Claims
 from connector_core.jobs.memory_process import ProcessMemory
 from connector_core.jobs.memory_redis import RedisMemory
 from connector_core.jobs.memory_sqlite import SqliteMemory
+from connector_core.jobs.records import JobRecord
 from connector_core.secrets import SecretStr
 from connector_core.settings import MemorySettings
 from tests.support.redis_server import RedisServer, running_redis
@@ -374,3 +376,57 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return database.execute(query).fetchall()
     finally:
         database.close()
+
+
+@pytest.mark.parametrize("harm", ["truncated", "replaced", "gone"])
+async def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "memory.sqlite"
+    memory = SqliteMemory(path, 100)
+    await memory.put("key", b"value", 60)
+    if harm == "truncated":
+        path.write_bytes(b"")
+    elif harm == "replaced":
+        path.rename(tmp_path / "old")
+        path.write_bytes((tmp_path / "old").read_bytes())
+    else:
+        path.unlink()
+    for _try in range(2):
+        with pytest.raises(MemoryUnavailableError, match=r"memory\.sqlite cannot be used"):
+            await memory.get("key")
+        with pytest.raises(MemoryUnavailableError):
+            await memory.put("key", b"value", 60)
+    await memory.close()
+
+
+async def test_whatever_a_server_that_is_killed_midway_makes_the_client_raise_is_unavailable() -> None:
+    async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"$1000\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(half_an_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    memory = RedisMemory(f"redis://127.0.0.1:{port}/0")
+    try:
+        for _try in range(3):
+            with pytest.raises(MemoryUnavailableError, match="Redis"):
+                await memory.get("key")
+    finally:
+        await memory.close()
+        server.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[1]", b'["owner", "!!", true, false]', b"\xff\xfe"])
+async def test_a_record_of_an_attempt_that_cannot_be_read_is_absent(data: bytes) -> None:
+    memory = ProcessMemory(100_000)
+    await memory.put("create/job/key", data, 60)
+    claims = Claims(memory, "a", 60)
+    assert await claims.job_of("create/job/key") is None
+    assert await claims.claim("create/job/key", 60) is None
+    assert (await claims.keep("create/job/key", b"meta")).resource_meta == b"meta"
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[1]", b"[99, 0, 0.0, null]", b'[3, 0, 0.0, "!!"]', b"\xff"])
+def test_a_record_of_a_job_that_cannot_be_read_is_absent(data: bytes) -> None:
+    assert JobRecord.decode(data) == JobRecord()
