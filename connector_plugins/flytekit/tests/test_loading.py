@@ -290,3 +290,21 @@ def test_one_that_hangs_fails_alone_and_leaves_the_process_as_it_was(bridge: Plu
         str(one) for plugin in result.loaded for entry in plugin.descriptions for one in entry.categories
     }
     assert (sys.stdout, logging.getLogger().handlers[:]) == before
+
+
+def test_a_damaged_distribution_of_somebody_else_does_not_keep_flytekit_from_being_imported(site: Site) -> None:
+    """fsspec, which flytekit imports, asks Python for the entry points of all distributions."""
+    site.plugin("good", "ConnectorRegistry.register(Jobs('good_jobs'))")
+    files = {"entry_points.txt": b"[console_scripts]\njust-a-word\n", "METADATA": b"Name: caf\xe9\n"}
+    for name, data in files.items():
+        (site.folder / f"damaged_{name}-1.0.dist-info").mkdir()
+        (site.folder / f"damaged_{name}-1.0.dist-info" / name).write_bytes(data)
+    (site.folder / ".dist-info").mkdir()
+    code = """
+        from connector_core.plugins import installed_plugins, load_plugins
+        result = load_plugins([one for one in installed_plugins() if one.identity.name == "flytekit"])
+        print(*(str(one) for plugin in result.loaded for entry in plugin.descriptions for one in entry.categories))
+        print(*(plugin.reason for plugin in result.failed))
+    """
+    result = in_a_process_of_its_own(code, site)
+    assert result.stdout == "sensor webhook good_jobs\n\n", result.stderr

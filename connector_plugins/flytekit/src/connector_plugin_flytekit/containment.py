@@ -33,6 +33,7 @@ def contained() -> Iterator[None]:
         stack.enter_context(_plain_tracebacks())
         stack.enter_context(_same_hooks())
         stack.enter_context(_same_logging())
+        stack.enter_context(_readable_entry_points())
         yield
 
 
@@ -83,6 +84,39 @@ def _same_logging() -> Iterator[None]:
         for name in _LOGGERS:
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True
+
+
+@contextmanager
+def _readable_entry_points() -> Iterator[None]:
+    """Have `importlib.metadata` find the entry points that can be read: it stops at the first distribution that is damaged.
+
+    fsspec, which flytekit imports, looks for its own among those of all distributions.
+    """
+    original = importlib.metadata.entry_points
+
+    def entry_points(**wanted: Any) -> Any:
+        try:
+            return original(**wanted)
+        except Exception:  # noqa: BLE001 - which one, differs between Pythons and kinds of damage
+            return importlib.metadata.EntryPoints(_readable()).select(**wanted)
+
+    importlib.metadata.entry_points = entry_points
+    try:
+        yield
+    finally:
+        importlib.metadata.entry_points = original
+
+
+def _readable() -> Iterator[importlib.metadata.EntryPoint]:
+    names = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            name, points = distribution.metadata["Name"], distribution.entry_points
+        except Exception:  # noqa: BLE001, S112 - as above; the host names damaged distributions itself
+            continue
+        if name not in names:
+            names.add(name)
+            yield from points
 
 
 @contextmanager
