@@ -290,3 +290,20 @@ def test_changes_are_what_came_went_and_was_replaced() -> None:
     before = {"a": one("a", "1"), "b": one("b", "1"), "c": one("c", "1")}
     after = {"b": one("b", "2"), "c": one("c", "1"), "d": one("d", "1")}
     assert list(Changes.between(before, after).lines()) == ["+ d 1", "~ b 1 -> 2", "- a 1"]  # type: ignore[arg-type]
+
+
+def test_damaged_distributions_hide_no_others(site: Path) -> None:
+    metadata = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
+    files = {
+        "latin": {"METADATA": f"{metadata.format('latin')}Author: Jos\xe9\n".encode("latin-1")},
+        "bare": {
+            "METADATA": metadata.format("bare").encode(),
+            "entry_points.txt": b"[connector_core.plugins]\njust-a-word\n",
+        },
+        "": {},
+    }
+    for name, parts in files.items():
+        (folder := site / f"{name}-1.0.dist-info").mkdir()
+        for file, data in parts.items():
+            (folder / file).write_bytes(data)
+    assert {name: one.plugins for name, one in installed_now().items()} == {"tea": (), "bare": ()}

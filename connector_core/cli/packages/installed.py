@@ -85,12 +85,15 @@ def files_of(distribution: Distribution) -> Iterator[Path]:
 def _name_of(one: Distribution) -> NormalizedName | None:
     try:
         return canonicalize_name(one.name) if one.name else None
-    except (OSError, KeyError, TypeError):  # no metadata; which of them, differs between versions of importlib-metadata
+    except Exception:  # noqa: BLE001 - damaged; how that shows, differs between versions of importlib-metadata
         return None
 
 
 def _described(one: Distribution) -> Installed:
-    plugins = tuple(point.name for point in one.entry_points.select(group=ENTRY_POINT_GROUP))
+    try:
+        plugins = tuple(point.name for point in one.entry_points.select(group=ENTRY_POINT_GROUP))
+    except (ValueError, TypeError):  # not UTF-8, or a line without "=": `list` and `doctor` say so
+        plugins = ()
     origin, record = one.read_text("direct_url.json") or "", one.read_text("RECORD") or ""
     return Installed(one.name, one.version, origin, record, plugins)
 

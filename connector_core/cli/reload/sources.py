@@ -83,7 +83,10 @@ def _is_the_authors(path: Path) -> bool:
 
 def _editable_roots(found: Iterable[Distribution]) -> Iterator[Path]:
     for one in found:
-        origin = json.loads(one.read_text("direct_url.json") or "{}")
+        try:
+            origin = json.loads(one.read_text("direct_url.json") or "{}")
+        except ValueError:  # a damaged distribution
+            continue
         if origin.get("dir_info", {}).get("editable"):
             yield Path(url2pathname(urlparse(origin["url"]).path))
 
