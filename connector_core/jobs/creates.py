@@ -66,6 +66,7 @@ class Creates:
         owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
         note_job: is told of each job whose create is answered, with the output prefix of its task.
+        clock: the time, in seconds since the epoch.
 
     Attributes:
         promises: the results of sync connectors that were still to come when their creates were answered.
@@ -81,18 +82,24 @@ class Creates:
         owner: str,
         limit_of: LimitOf,
         note_job: NoteJob | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._note_job = note_job
         self._invoker = invoker
         self._settings = settings
         self._limit_of = limit_of
-        self.promises = Promises(memory, settings.memory.seconds, limit_of=limit_of)
+        self.promises = Promises(memory, settings.memory.seconds, limit_of=limit_of, clock=clock)
         self._promises_jobs = settings.promise_creates == "auto"
         self._claims = Claims(memory, owner, settings.memory.seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
         self._orphans = Orphans(invoker, self._claims, settings.orphan_seconds)
         self.job_promises = JobPromises(
-            memory, settings.memory.seconds, limit_of=limit_of, find=self._find, delete=self._orphans.delete_job
+            memory,
+            settings.memory.seconds,
+            limit_of=limit_of,
+            find=self._find,
+            delete=self._orphans.delete_job,
+            clock=clock,
         )
 
     @property

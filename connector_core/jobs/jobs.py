@@ -25,6 +25,7 @@ from connector_core.jobs.job_promises import JobMeta
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import Polls
 from connector_core.jobs.sizes import AROUND_BYTES, failed, fit
+from connector_core.jobs.steady_clock import SteadyClock
 from connector_core.settings import Settings
 
 
@@ -54,7 +55,8 @@ class Jobs:
         self._max_answer_bytes = settings.max_answer_bytes
         self._permanent_as_status = settings.permanent_create_failures == "status"
         self._signer: Signer | Unsigned = Signer(keys) if keys else Unsigned()
-        self._polls = Polls(invoker, memory, settings, limit_of=invoker.limit)
+        clock = SteadyClock()
+        self._polls = Polls(invoker, memory, settings, limit_of=invoker.limit, clock=clock)
         self.creates = Creates(
             invoker,
             memory,
@@ -62,9 +64,10 @@ class Jobs:
             owner=uuid.uuid4().hex,
             limit_of=invoker.limit,
             note_job=self._polls.created,
+            clock=clock,
         )
         self._promises = self.creates.promises
-        self.deletes = Deletes(memory, settings.delete_patience)
+        self.deletes = Deletes(memory, settings.delete_patience, clock)
 
     async def create(
         self,

@@ -2,13 +2,13 @@
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from connector_core.errors import MemoryUnavailableError, SettingsError
+from connector_core.jobs.steady_clock import SteadyClock
 
 T = TypeVar("T")
 
@@ -29,13 +29,13 @@ class SqliteMemory:
     is_shared = False
     at_once = None
 
-    def __init__(self, path: Path, entries: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, entries: int, clock: Callable[[], float] | None = None) -> None:
         self.guarantees = (
             f"what is remembered of jobs is in {path} and survives a restart of this host; replicas do not share it"
         )
         self._path = path
         self._entries = entries
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._writes = 0
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, "memory")

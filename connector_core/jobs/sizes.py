@@ -48,7 +48,8 @@ def fit(resource: agent_pb2.Resource, max_bytes: int) -> agent_pb2.Resource:
         resource.ClearField("outputs")
         return resource
     text = (
-        f"the outputs make an answer of {size:,} bytes, and the engine receives {max_bytes:,}: "
+        f"the outputs make an answer of {size + AROUND_BYTES:,} bytes, and the engine receives {max_bytes:,} at the most "
+        "(setting max_answer_bytes, and the engine's own limit beside it): "
         "let the connector write large outputs under the output prefix and return where they are"
     )
     return failed(PermanentError(text, error_code="OutputsTooLarge"))
