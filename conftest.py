@@ -1,6 +1,7 @@
-"""Number of processes that run the tests: pytest's own for a few files, else some more than there are cores."""
+"""What holds for all tests, of the core and of the plugins: how many processes run them, and what flytekit needs."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     # Two more than cores: much of the time, a test waits for a process that it has started.
     return min((os.cpu_count() or 1) + 2, _MOST)
+
+
+def pytest_configure() -> None:
+    """Name the image that flytekit's tasks run in: it knows none for Python 3.13, and its server does not start without."""
+    if sys.version_info >= (3, 13):
+        os.environ.setdefault("FLYTE_INTERNAL_IMAGE", "flytekit:tests")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,11 +106,11 @@ def test_a_folder_that_another_host_has_swept_while_it_was_made_is_made_again(
     swept: list[Path] = []
     really_open = os.open
 
-    def sweep_first(path: Path, *arguments: int) -> int:
+    def sweep_first(path: Path, *arguments: int, **options: Any) -> int:
         if not swept:
             swept.append(Path(path).parent)
             sweep(tmp_path)
-        return really_open(path, *arguments)
+        return really_open(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", sweep_first)
     root = StagingRoot(tmp_path)
