@@ -45,8 +45,9 @@ class PlainCommand(TyperCommand):
         if arguments := [(argument_usage(param), param.help or "") for param in params if is_argument(param)]:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
+        options = [param.get_help_record(ctx) for param in params if not is_argument(param)]
         with formatter.section("Options"):
-            formatter.write_dl([param.get_help_record(ctx) for param in params if not is_argument(param)])
+            formatter.write_dl([record for record in options if record is not None])  # hidden ones have none
 
 
 class PlainGroup(TyperGroup):
@@ -58,7 +59,7 @@ class PlainGroup(TyperGroup):
 
 
 def is_argument(param: Any) -> bool:
-    """Whether a parameter is an argument, and not an option."""
+    """Return whether a parameter is an argument, and not an option."""
     return bool(param.param_type_name == "argument")
 
 

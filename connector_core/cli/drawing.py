@@ -7,7 +7,7 @@ from typing import TextIO
 _COLOUR = r"(?P<colour>\x1b\[[0-9;:]*m)"
 _OTHERS = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 CONTROLS = re.compile(f"{_COLOUR}|{_OTHERS}", re.DOTALL)
-"""What a terminal obeys, but for tabs and the ends of lines; colours are a group of their own."""
+"""Control characters and sequences, but for tabs and the ends of lines; colours are a group of their own."""
 
 NARROW = 110
 """Columns of a terminal below which a table leaves out what it can do without."""

@@ -1,4 +1,4 @@
-"""What `connector-host list --json` and `doctor --json` say of plugins: made from loaded ones, and read again by installs."""
+"""The JSON of `connector-host list` and `doctor`: made from loaded plugins, and read again by installs."""
 
 from collections.abc import Collection
 from typing import Literal

@@ -17,7 +17,7 @@ def open_log(settings: Settings, secrets: SecretSource) -> HostLog:
         secrets: where its plugins get theirs from.
 
     Raises:
-        SettingsError: the file of keys or of tokens that the settings name is no good.
+        SettingsError: the file of keys or of tokens that the settings name cannot be used.
     """
     keys = {key.decode(errors="replace") for key in (*settings.signing.all_keys(), *settings.gateway_tokens())}
     own = frozenset(keys | {urlsplit(settings.memory.url.get_secret_value()).password or ""})

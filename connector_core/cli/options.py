@@ -1,4 +1,4 @@
-"""How commands are declared to typer: a function's signature, the options that commands share, and those of settings."""
+"""Options of commands, as typer reads them: those that commands share, and those that are settings."""
 
 import inspect
 import sys

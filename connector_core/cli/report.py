@@ -1,4 +1,4 @@
-"""What people read of plugins: tables and the lines below them."""
+"""Tables of plugins for people, and the lines below them."""
 
 from collections.abc import Iterable, Mapping
 from typing import TextIO
@@ -11,7 +11,7 @@ from connector_core.ports import Port
 from connector_core.registry import ConnectorRegistry
 
 Served = Mapping[tuple[str, str], ConnectorDescription]
-"""What a registry serves, by each connector's origin."""
+"""A registry's connectors, by origin."""
 
 HEADINGS = ("plugin", "version", "connector", "task types", "kind", "load ms")
 LIST_HEADINGS = ("plugin", "distribution", "version", "state", "connector", "task types", "kind")

@@ -105,5 +105,5 @@ def exit_code(code: int) -> int:
 
 
 def told_end(code: int) -> str:
-    """Say how a process ended: by its exit code, or by which signal."""
+    """Return how a process ended, in words: its exit code, or the signal."""
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -266,7 +266,7 @@ def test_of_a_folder_on_another_machine_it_is_said_what_to_write_where(folder: P
 def test_a_module_that_fails_is_looked_at_with_the_same_module(folder: Path) -> None:
     (folder / "bad.py").write_text("import not_there_at_all\n")
     result = host(folder, "run", "job", "--modules", "bad", "--allow-plugin", "bad")
-    assert "(connector-host doctor bad --modules bad says more)" in result.stderr
+    assert "(connector-host doctor bad --modules bad shows the traceback)" in result.stderr
 
 
 # Tasks as flytekit serialises them
@@ -541,7 +541,7 @@ def test_a_job_is_detached_from_found_again_and_deleted(folder: Path) -> None:
     job = psutil.Process(int((folder / "job.pid").read_text()))
     deleted = host(folder, "delete", handle)
     assert deleted.returncode == 0
-    assert deleted.stderr == "deleted; it is ABORTED: stopped\n"
+    assert deleted.stderr == "Deleted; the job is ABORTED: stopped\n"
     assert not job.is_running()
     assert host(folder, "delete", handle).returncode == 0
 

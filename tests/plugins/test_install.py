@@ -104,7 +104,7 @@ def test_several_are_installed_at_once_and_each_is_introduced(operator: Operator
         "plugin tea (connector-plugin-tea 1.0) is loaded:",
         "    connector_plugin_tea green_tea serves green_tea (async)",
         "    connector_plugin_tea black_tea serves black_tea (async)",
-        "A host that is running serves what it has loaded at its start: restart it.",
+        "Restart running hosts to apply this change.",
     ]
     assert "warning: helper-lib 1.0 brings no plugin" in done.stderr
     again = operator.do("install", "mate")
@@ -249,7 +249,7 @@ def test_a_plugin_goes_by_its_name_and_what_it_required_stays(operator: Operator
         "drinks 1.0 goes: plugins mate, tea",
         "- drinks 1.0",
         "What only it needed was left alone: helper-lib.",
-        "A host that is running serves what it has loaded at its start: restart it.",
+        "Restart running hosts to apply this change.",
     ]
     assert operator.distributions() >= {"helper_lib-1.0"}
 

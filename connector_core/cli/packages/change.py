@@ -1,4 +1,4 @@
-"""What installing and uninstalling have in common: one at a time, interruptible, and a word on how it ended."""
+"""The course of installing and uninstalling: one change at a time, interruptible, with a message on how it ended."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", help="Print what the installer prints, and tracebacks of what fails.")
 ]
 
-RESTART = "A host that is running serves what it has loaded at its start: restart it."
+RESTART = "Restart running hosts to apply this change."
 _LAST_LINES = 30
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How it is done.
+    """The options of a change.
 
     Args:
         progress: says what is being done.
@@ -55,7 +55,7 @@ class Manner:
         return f"{more}to have it in spite of {are}: {command(parts[0], '--keep', *parts[1:])}"
 
 
-class Doubts(Exception):  # noqa: N818 - no error of ours: what the plugins say of a change
+class Doubts(Exception):  # noqa: N818 - not an error: what the plugins say of a change
     """The change does harm."""
 
     def __init__(self, problems: Sequence[str], look: Look, hint: str) -> None:

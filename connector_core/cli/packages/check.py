@@ -1,4 +1,4 @@
-"""What a host would serve, found out in a process of its own, and what a change of the environment does to it."""
+"""The plugins that a host would serve, loaded in another process, and the harm that a change of the environment does."""
 
 import shlex
 import sys

@@ -89,7 +89,7 @@ def _retyped(wanted: Wanted) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _Report:
-    """What is said when something has been installed."""
+    """The report of an installation."""
 
     wanted: Wanted
     now: Set

@@ -46,7 +46,7 @@ class Installed:
 
     @property
     def requirement(self) -> str:
-        """What would install it again."""
+        """The requirement that installs it again."""
         return f"{self.name}=={self.version}"
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ def _described(one: Distribution) -> Installed:
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs between two sets."""
+    """The differences between two sets."""
 
     added: tuple[Installed, ...]
     removed: tuple[Installed, ...]

@@ -28,7 +28,7 @@ class InstallError(SetupError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be installed: requirements as pip and uv take them, editable folders, and further options of theirs."""
+    """The distributions to install: requirements as pip and uv take them, editable folders, and further options of theirs."""
 
     requirements: Sequence[str] = ()
     editable: Sequence[str] = ()
@@ -114,7 +114,7 @@ class Installer:
         return [*self.command, "install", *self._where, *self._upgrade(wanted), *more, *wanted.arguments]
 
     def _upgrade(self, wanted: Wanted) -> list[str]:
-        """What is named is upgraded, and of its requirements only what has to be: a host has other plugins as well."""
+        """Return the options of an upgrade: of the named ones, and of their requirements only as far as needed for those."""
         if not wanted.upgrade:
             return []
         if self.name == "pip":

@@ -1,4 +1,4 @@
-"""What is being done, as long as that takes: a spinner at a terminal, a line elsewhere."""
+"""Progress of a command: a spinner at a terminal, a line elsewhere. Apart, as checks and changes both report it."""
 
 import sys
 from collections.abc import Callable, Iterator

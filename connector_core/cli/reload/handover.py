@@ -1,4 +1,4 @@
-"""What a host and the parent that starts it anew say to each other: descriptors at first, then what the host has imported."""
+"""Messages between a host and the parent that restarts it: descriptors first, then the files that the host has imported."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _PATIENCE = 2.0
 
 
 class HostState(msgspec.Struct, frozen=True):
-    """What a host that serves tells its parent.
+    """The state of a serving host, for its parent.
 
     Attributes:
         port: where its gRPC is, on this machine.
@@ -35,7 +35,7 @@ class HostState(msgspec.Struct, frozen=True):
 
 
 class Handover(msgspec.Struct, frozen=True):
-    """What a host gets from such a parent; nothing, where there is none.
+    """The things that a host gets from such a parent; empty without one.
 
     Attributes:
         http: the descriptors of the HTTP port's sockets.

@@ -22,7 +22,7 @@ _FAILED_GETS = 6
 _FAILED_DELETES = 5
 _SETTLE_SECONDS = 5.0
 _REFERENCE = re.compile(r"\b[0-9a-f]{12}\b")
-"""What finds a call in the host's log, which is another one for each call."""
+"""A call's reference in the host's log, which differs for each call."""
 
 _FOR_GOOD = frozenset(
     {
@@ -122,7 +122,7 @@ class Attendance:
             pause = min(2 * pause, self._interval)
 
     def _is_for_good(self, error: CallError) -> bool:
-        """Whether asking again is useless; the host in this process has ridden out what passes, and INTERNAL is a bug."""
+        """Return whether a retry is useless; the host in this process rides out what passes, so its INTERNAL is a bug."""
         return error.code in _FOR_GOOD or (self._client.is_own and error.code is grpc.StatusCode.INTERNAL)
 
     @contextlib.asynccontextmanager
@@ -159,7 +159,7 @@ class Attendance:
 
 PAGE_LINES = 10_000
 LAST_SECONDS = 10.0
-"""How long what is left of a log may take when its job is over."""
+"""Seconds for the rest of a log when its job is over."""
 
 
 class LogReader:

@@ -1,4 +1,4 @@
-"""Who serves what is run: a host that runs elsewhere, or one in this process for the installed plugins."""
+"""The host that serves a run: one that runs elsewhere, or one in this process for the installed plugins."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -111,7 +111,8 @@ def _hints(plugins: "PluginLoadResult") -> Iterator[str]:
     from connector_core.cli.report import doctor_command
 
     for failed in plugins.failed:
-        yield f"plugin {failed.identity.name} failed to load: {failed.reason} ({doctor_command(failed.identity)} says more)"
+        command = doctor_command(failed.identity)
+        yield f"plugin {failed.identity.name} failed to load: {failed.reason} ({command} shows the traceback)"
     for skipped in plugins.skipped:
         yield f"plugin {skipped.identity.name} is skipped: {skipped.reason}"
     for loaded in plugins.loaded:

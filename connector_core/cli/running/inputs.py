@@ -20,7 +20,7 @@ KINDS: Mapping[str, type] = {
     "dataset": StructuredDataset,
     "schema": Schema,
 }
-"""How data in storage is written in JSON: `{"kind": "file", "uri": ..., "format": ...}`."""
+"""The kinds of data in storage, which JSON has as `{"kind": "file", "uri": ..., "format": ...}`."""
 
 _REFERENCE_KEYS = frozenset({"kind", "uri", "format"})
 
@@ -67,7 +67,7 @@ def read_text(option: str, text: str) -> str:
     """Return a text, or what is in the file that `@file` names.
 
     Raises:
-        SettingsError: the file cannot be read, or is no text.
+        SettingsError: the file cannot be read, or is not text.
     """
     if not text.startswith("@"):
         return text
@@ -81,7 +81,7 @@ def read_text(option: str, text: str) -> str:
     try:
         return read_bytes(option, file).decode()
     except UnicodeDecodeError:
-        raise SettingsError(f"--{option}: {text[1:]} is no text in UTF-8") from None
+        raise SettingsError(f"--{option}: {text[1:]} is not UTF-8 text") from None
 
 
 def read_bytes(option: str, file: Path) -> bytes:
@@ -107,7 +107,7 @@ def read_object(option: str, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise SettingsError(f"--{option} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise SettingsError(f'--{option} is no JSON object: write {{"name": value}}')
+        raise SettingsError(f'--{option} is not a JSON object: write {{"name": value}}')
     return value
 
 

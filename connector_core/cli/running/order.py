@@ -45,7 +45,7 @@ _Values = dict[str, Given | Literal]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the command line says is to be run; see the options of `connector-host run`."""
+    """The task that the command line describes; see the options of `connector-host run`."""
 
     task_type: str | None = None
     argv: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What a task gave, on stdout: as tables for people, as JSON for programs, which can be given as inputs again."""
+"""The outputs of a task on stdout: tables for people, JSON for programs, which can be given as inputs again."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from connector_core.literals import Binary, Directory, ErrorValue, File, Schema,
 from connector_core.resource import Phase
 
 ROWS = 20
-"""How many rows are shown of a table."""
+"""The number of rows that are shown of a table."""
 
 _READERS = {"": "read_parquet", "parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
 
@@ -80,7 +80,7 @@ def _is_data(file: Path) -> bool:
 
 
 MAX_TEXT = 4000
-"""What is shown of a single value, in characters; JSON has all of it."""
+"""The characters that are shown of a single value; JSON has all of them."""
 
 
 def as_json(value: Any) -> Any:

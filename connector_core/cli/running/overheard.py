@@ -1,4 +1,4 @@
-"""What the log of a host in this process knows and its answers do not say: where code has failed, and what blocks a loop."""
+"""News from the log of a host in this process that its answers lack: where code has failed, and what blocks a loop."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ _INSTALLED = f"{os.sep}site-packages{os.sep}"
 
 @contextlib.contextmanager
 def overheard(view: View | None) -> Iterator[None]:
-    """Show it there, each thing once, until the block ends; nothing, where there is no view."""
+    """Show such news in a view, each once, until the block ends; do nothing without a view."""
     if view is None:
         yield
         return
@@ -78,7 +78,7 @@ def _innermost(files: Sequence[str]) -> int | None:
 
 
 def _is_foreign(file: str) -> bool:
-    """Whether a file belongs neither to the host nor to Python."""
+    """Return whether a file belongs neither to the host nor to Python."""
     return not file.startswith(("<", _CORE)) and (_INSTALLED in file or not file.startswith(_STANDARD))
 
 

@@ -39,12 +39,12 @@ class Interrupts:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether there was one."""
+        """Whether a signal has come."""
         return self._first.is_set()
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that such a signal ended."""
+        """The exit code that a shell expects of a program that such a signal ended."""
         return 128 + self._last
 
     @contextlib.contextmanager
@@ -100,7 +100,7 @@ async def _before(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a command goes about it.
+    """The options that the commands share.
 
     Attributes:
         endpoint: the host; `None` where nothing was said of it.
@@ -119,7 +119,7 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command works with: stdout (`out`) is for what was asked for, the view for everything else."""
+    """The things that a command works with: stdout (`out`) is for its results, the view for everything else."""
 
     manner: Manner
     endpoint: str

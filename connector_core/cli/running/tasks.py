@@ -1,4 +1,4 @@
-"""What the commands that run tasks do on a host: run, show, print the log, delete."""
+"""The work of the commands that run tasks, on a host: run, show, print the log, delete."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from connector_core.resource import Phase
 from connector_core.task import TaskCategory
 
 _RUN_FOLDER = "connector-host-run-"
-"""What the name of a folder for outputs begins with that nobody asked for."""
+"""The head of the name of a folder for outputs that nobody asked for."""
 
 __all__ = ["Manner", "Order", "delete_job", "run_task", "show_job", "show_logs"]
 
@@ -104,8 +104,8 @@ def delete_job(handle: str, manner: Manner) -> int:
     async def delete(session: Session) -> int:
         attendance = Attendance(session.client, job, session.view, manner.interval)
         resource = await session.interrupts.before_first(attendance.delete())
-        said = "deleted; it is" if is_over(resource) else "its deletion was asked for; it is still"
-        session.view.say(f"{said} {with_message(phase_name(resource), resource)}")
+        message = "Deleted; the job is" if is_over(resource) else "Delete requested; the job is still"
+        session.view.say(f"{message} {with_message(phase_name(resource), resource)}")
         return 0
 
     return carry_out(delete, manner, job.category, endpoint=job.endpoint)

@@ -1,4 +1,4 @@
-"""What is seen of a task while it runs: plain lines, each change of phase one."""
+"""Views of a task while it runs; the plain one is a line for each change of phase."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from connector_core.resource import Phase
 
 
 class View(Protocol):
-    """Where a run is shown, from entering to leaving.
+    """A place that shows a run, from entering to leaving.
 
     Attributes:
         wants_usage: whether it shows CPU and memory.
