@@ -233,7 +233,7 @@ def commands() -> Mapping[str, Any]:
 def _command(name: str, command: Any) -> str:
     arguments = [argument_usage(param) for param in command.params if is_argument(param)]
     usage = " ".join([f"connector-host {name}", "[OPTIONS]", *arguments])
-    rows = [[_code(option(param)), _meaning(param)] for param in command.params]
+    rows = [[_code(option(param)), _meaning(param)] for param in command.params if not param.hidden]
     head = f"## connector-host {name}\n\n`{usage}`\n\n{inspect.cleandoc(command.help)}\n\n"
     return head + _table(["option", "meaning"], rows)
 
