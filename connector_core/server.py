@@ -323,7 +323,7 @@ def _open_tracing(scrub: Callable[[str], str]) -> "Tracing":
 
 def _make_app(face: HttpFace) -> Any:
     """Called in the thread that serves HTTP, for its first caller: importing this takes half as long as all else."""
-    from connector_core.http.app import make_app
+    from connector_core.http.asgi_app import make_app
 
     return make_app(face)
 

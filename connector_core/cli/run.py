@@ -87,7 +87,7 @@ def run_task(
     cannot be asked, 130 after Ctrl-C.
     """
     with _quiet_grpc():
-        from connector_core.cli.running import tasks
+        from connector_core.cli.running import task_runs as tasks
 
     order = tasks.Order(task_type, argv or (), input_ or (), file or (), inputs, sql, custom, template)
     settings = partial(given_settings, given)
@@ -110,7 +110,7 @@ def get_job(
     The exit code is 0 where that could be found out; with --wait, it is that of `run`.
     """
     with _quiet_grpc():
-        from connector_core.cli.running import tasks
+        from connector_core.cli.running import task_runs as tasks
 
     settings = partial(given_settings, given)
     manner = tasks.Manner(endpoint, settings, as_json=as_json, verbose=verbose, interval=interval)
@@ -128,7 +128,7 @@ def show_logs(
 ) -> int:
     """Print the log of a job of `run --detach`, where its connector has logs."""
     with _quiet_grpc():
-        from connector_core.cli.running import tasks
+        from connector_core.cli.running import task_runs as tasks
 
     settings = partial(given_settings, given)
     return tasks.show_logs(handle, tasks.Manner(endpoint, settings, verbose=verbose, interval=interval), follow=follow)
@@ -141,7 +141,7 @@ def delete_job(handle: Handle, endpoint: HandlesEndpoint = None, verbose: Verbos
     A job that is over already, or gone, is not an error.
     """
     with _quiet_grpc():
-        from connector_core.cli.running import tasks
+        from connector_core.cli.running import task_runs as tasks
 
     return tasks.delete_job(handle, tasks.Manner(endpoint, partial(given_settings, given), verbose=verbose))
 

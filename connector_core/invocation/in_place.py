@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from connector_core.errors import CapacityExceededError, PluginCallError
 from connector_core.inspection import InspectedConnector, Method
 from connector_core.invocation.faults import described, too_late
-from connector_core.invocation.forks import end_children_on
+from connector_core.invocation.fork_guard import end_children_on
 from connector_core.invocation.loops import Mailbox, RunningLoop
 from connector_core.invocation.offers import Offer
 from connector_core.invocation.places import Bulkhead

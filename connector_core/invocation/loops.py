@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from connector_core.errors import SettingsError
-from connector_core.invocation.forks import end_children_on
+from connector_core.invocation.fork_guard import end_children_on
 from connector_core.invocation.pools import BlockingPool, PoolExecutor
 
 _log = logging.getLogger(__name__)

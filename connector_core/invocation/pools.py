@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from connector_core.errors import CapacityExceededError
-from connector_core.invocation.forks import end_if_child_of
+from connector_core.invocation.fork_guard import end_if_child_of
 
 P = ParamSpec("P")
 T = TypeVar("T")

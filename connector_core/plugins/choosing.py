@@ -10,7 +10,7 @@ from connector_core.inspection import InspectedConnector
 from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
-from connector_core.settings.kinds import OF_NAME
+from connector_core.settings.value_kinds import OF_NAME
 from connector_core.task import TaskCategory
 
 

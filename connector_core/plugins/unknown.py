@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.settings import Settings, as_variable
-from connector_core.settings.kinds import OF_NAME
+from connector_core.settings.value_kinds import OF_NAME
 from connector_core.texts import alike
 
 _MOST_NAMED = 10

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from connector_core.errors import SettingsError
-from connector_core.settings.kinds import Count, Host, LogLevels, Names, Port, Preferences, Seconds, lines_of
 from connector_core.settings.sections import (
     MIN_KEY_CHARACTERS,
     BatchSettings,
@@ -18,6 +17,7 @@ from connector_core.settings.sections import (
     SecretSettings,
     SigningSettings,
 )
+from connector_core.settings.value_kinds import Count, Host, LogLevels, Names, Port, Preferences, Seconds, lines_of
 from connector_core.tables import After, Flag, Meta, Table, finite
 
 _TOKEN = re.compile(r"[\w\-.~+/=]+", re.ASCII)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from connector_core.errors import SettingsError
 from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretSource, SecretStr
-from connector_core.settings.kinds import Count, Seconds, SecretNames, lines_of
+from connector_core.settings.value_kinds import Count, Seconds, SecretNames, lines_of
 from connector_core.tables import Meta, Table, made_table
 
 MIN_KEY_CHARACTERS = 16

@@ -54,7 +54,7 @@ async def open_server(
     if choice != "aio":
         problem = await _problem_of_core()
         if not problem:
-            from connector_core.transport.server import CoreServer
+            from connector_core.transport.core_server import CoreServer
 
             return CoreServer(options, interceptors, request_seconds)
         said = f"grpcio {_VERSION} has not the core that is known here: {problem}"

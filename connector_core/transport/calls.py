@@ -17,11 +17,11 @@ from grpc._cython.cygrpc import (
     SendStatusFromServerOperation,
 )
 
-from connector_core.transport.answers import NO_FLAGS, AnswerStream, Outbox, send_one
 from connector_core.transport.arrivals import Arrivals
 from connector_core.transport.held_statuses import HeldStatuses
 from connector_core.transport.methods import Method, prepare
-from connector_core.transport.requests import Requests, cancel_again
+from connector_core.transport.receiving import Requests, cancel_again
+from connector_core.transport.sending import NO_FLAGS, AnswerStream, Outbox, send_one
 
 _log = logging.getLogger(__name__)
 

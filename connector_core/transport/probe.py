@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc.aio
 
-from connector_core.transport.server import CoreServer
+from connector_core.transport.core_server import CoreServer
 
 _SERVICE = "connector_core.Probe"
 _PATIENCE = 5.0

@@ -21,7 +21,7 @@ from connector_core.ports import grpc_options
 from connector_core.services.generations import Generations
 from connector_core.settings import Settings
 from connector_core.testing import RunningServer, running_server
-from connector_core.transport.server import CoreServer
+from connector_core.transport.core_server import CoreServer
 from tests.fakes import PATIENCE, Answers, Gate, JobMeta, Jobs, Never, eventually, happens
 from tests.support.rpc import details_of, refusal
 

@@ -14,7 +14,7 @@ from connector_core.errors import SettingsError
 from connector_core.testing import running_server
 from connector_core.transport import open_server
 from connector_core.transport.aio import AioServer
-from connector_core.transport.server import CoreServer
+from connector_core.transport.core_server import CoreServer
 from tests.fakes import Jobs
 from tests.support.bytes_server import ARITIES, serving
 from tests.support.transports import serve_through

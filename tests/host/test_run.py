@@ -26,7 +26,7 @@ from flyteidl.service.agent_pb2_grpc import (
 from google.protobuf import json_format
 
 from connector_core import TaskCategory
-from connector_core.cli.running.client import CallError, connected
+from connector_core.cli.running.host_client import CallError, connected
 from connector_core.cli.running.job import Job
 from connector_core.errors import NotRegisteredError
 from connector_core.literals import File, to_literal_map

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 
 from connector_core import Phase
 from connector_core.cli.drawing import harmless
+from connector_core.cli.running.display import PlainView, elapsed
 from connector_core.cli.running.following import usage_of
 from connector_core.cli.running.inputs import from_json
 from connector_core.cli.running.live import LiveView, coloured
@@ -29,7 +30,6 @@ from connector_core.cli.running.outputs import (
     print_json,
     print_outputs,
 )
-from connector_core.cli.running.view import PlainView, elapsed
 from connector_core.literals import Binary, Directory, ErrorValue, File, Schema, StructuredDataset, to_literal_map
 
 pyarrow = pytest.importorskip("pyarrow")

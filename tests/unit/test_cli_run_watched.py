@@ -12,11 +12,11 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 
 from connector_core import Phase
-from connector_core.cli.running.client import CallError, Client, LogPiece
+from connector_core.cli.running.display import PlainView
 from connector_core.cli.running.following import Attendance, LogReader
+from connector_core.cli.running.host_client import CallError, Client, LogPiece
 from connector_core.cli.running.job import Job
 from connector_core.cli.running.session import Interrupted, Interrupts
-from connector_core.cli.running.view import PlainView
 from connector_core.task import TaskCategory
 
 JOB = Job(TaskCategory("x"), b"meta")

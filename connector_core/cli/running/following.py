@@ -11,10 +11,10 @@ from flyteidl.admin import agent_pb2
 from flyteidl.core.metrics_pb2 import ExecutionMetricResult
 from google.protobuf.json_format import MessageToDict
 
-from connector_core.cli.running.client import CallError, Client
+from connector_core.cli.running.display import View, is_over
+from connector_core.cli.running.host_client import CallError, Client
 from connector_core.cli.running.job import Job
 from connector_core.cli.running.session import Interrupted, Interrupts
-from connector_core.cli.running.view import View, is_over
 from connector_core.resource import Phase
 
 _FIRST_PAUSE = 0.1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from connector_core.cli.running.client import Client, connected, not_served
+from connector_core.cli.running.host_client import Client, connected, not_served
 from connector_core.description import ConnectorDescription
 from connector_core.errors import NotRegisteredError
 from connector_core.registry import ConnectorRegistry

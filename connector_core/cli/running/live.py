@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connector_core.cli.drawing import CONTROLS, harmless
-from connector_core.cli.running.view import elapsed, is_over, phase_name, with_message
+from connector_core.cli.running.display import elapsed, is_over, phase_name, with_message
 from connector_core.resource import Phase
 
 _STYLES = {

@@ -16,7 +16,7 @@ from flyteidl.admin import agent_pb2
 from google.protobuf.json_format import MessageToDict
 
 from connector_core.cli.drawing import print_table
-from connector_core.cli.running.view import phase_name
+from connector_core.cli.running.display import phase_name
 from connector_core.errors import LiteralError
 from connector_core.literals import Binary, Directory, ErrorValue, File, Schema, StructuredDataset, to_python
 from connector_core.resource import Phase

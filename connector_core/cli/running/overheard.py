@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from connector_core.cli.running.view import View
+from connector_core.cli.running.display import View
 
 _LOOP_WATCH = "connector_core.invocation.watch"
 _STACK_LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')

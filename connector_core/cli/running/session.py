@@ -15,10 +15,10 @@ from typing import Any, TextIO, TypeVar
 import msgspec
 
 from connector_core.cli import exit_at_once
-from connector_core.cli.running.client import Client, check_endpoint
+from connector_core.cli.running.display import PlainView, View
 from connector_core.cli.running.host import Host
+from connector_core.cli.running.host_client import Client, check_endpoint
 from connector_core.cli.running.overheard import overheard
-from connector_core.cli.running.view import PlainView, View
 from connector_core.errors import ConnectorError, SetupError
 from connector_core.settings import Settings
 from connector_core.task import TaskCategory

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from connector_core.http.console.view import View, view_of
+from connector_core.http.console.rows import View, view_of
 from connector_core.http.face import ConsoleSource, HttpFace
 from connector_core.http.gateway.guard import ALWAYS_ALLOWED, host_name, names_of
 from connector_core.http.servicer_calls import CallFailed

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from connector_core.http.console import wording
-from connector_core.http.console.view import View
+from connector_core.http.console.rows import View
 from connector_core.metrics import core_version
 from connector_core.observing.observer import SLOTS, Window
 from connector_core.observing.recent_calls import CALLERS, FAILED, OK, TASK_OPERATIONS, Filter, KeptCall

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from connector_core.testing.backend.face import listen
-from connector_core.testing.backend.jobs import BackendCall, FakeBackendError, Job, JobState
-from connector_core.testing.backend.requests import Hold, Request, Trouble
+from connector_core.testing.backend.backend_jobs import BackendCall, FakeBackendError, Job, JobState
+from connector_core.testing.backend.held_requests import Hold, Request, Trouble
+from connector_core.testing.backend.http_face import listen
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ from connector_core.connection import Connection
 from connector_core.literals import to_literal_map
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory
-from connector_core.testing.propeller.faults import Faults
+from connector_core.testing.propeller.engine_tasks import Call, EngineTask, Workflow, complete
 from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE
+from connector_core.testing.propeller.planned_faults import Faults
 from connector_core.testing.propeller.rounds import Rounds
 from connector_core.testing.propeller.routing import DEFAULT, Deployment, RoutingTable
-from connector_core.testing.propeller.tasks import Call, EngineTask, Workflow, complete
 from connector_core.testing.propeller.wire import Wire
 
 DEFAULT_DEADLINES = {False: 3.0, True: 10.0}

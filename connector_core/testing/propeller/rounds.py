@@ -9,10 +9,10 @@ from flyteidl.admin import agent_pb2
 from grpc import StatusCode
 
 from connector_core.resource import Phase
-from connector_core.testing.propeller.faults import Faults, MakeCall
+from connector_core.testing.propeller.engine_tasks import Call, EngineTask
 from connector_core.testing.propeller.phases import SECOND_GENERATION_SINCE, Verdict, read_resource
+from connector_core.testing.propeller.planned_faults import Faults, MakeCall
 from connector_core.testing.propeller.routing import Route, RoutingTable
-from connector_core.testing.propeller.tasks import Call, EngineTask
 from connector_core.testing.propeller.wire import Reply, Wire
 
 MAX_FAILED_GETS = 6

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from connector_core.testing.backend.jobs import FakeBackendError, Job
+from connector_core.testing.backend.backend_jobs import FakeBackendError, Job
 
 
 @dataclass

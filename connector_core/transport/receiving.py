@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from grpc._cython.cygrpc import ReceiveMessageOperation
 
-from connector_core.transport.answers import NO_FLAGS, Outbox
+from connector_core.transport.sending import NO_FLAGS, Outbox
 
 _UNASKED = 2
 """Requests that are fetched before somebody asks: a sync call is a header and the inputs."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from connector_core.testing.propeller.tasks import EngineTask
+from connector_core.testing.propeller.engine_tasks import EngineTask
 from connector_core.testing.propeller.wire import Reply
 
 MakeCall = Callable[[], Awaitable[Reply]]

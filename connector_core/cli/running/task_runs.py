@@ -13,13 +13,13 @@ from urllib.request import url2pathname
 
 from flyteidl.admin import agent_pb2
 
-from connector_core.cli.running.client import CallError
+from connector_core.cli.running.display import is_over, phase_name, with_message
 from connector_core.cli.running.following import Attendance, LogReader
+from connector_core.cli.running.host_client import CallError
 from connector_core.cli.running.job import Job
 from connector_core.cli.running.order import Order, category_of
 from connector_core.cli.running.outputs import print_json, print_outputs
 from connector_core.cli.running.session import Interrupted, Manner, Session, carry_out
-from connector_core.cli.running.view import is_over, phase_name, with_message
 from connector_core.errors import SettingsError
 from connector_core.resource import Phase
 from connector_core.task import TaskCategory

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 import grpc.aio
 from grpc._cython.cygrpc import Server
 
-from connector_core.transport.answers import Outbox
 from connector_core.transport.arrivals import Arrivals
 from connector_core.transport.calls import Call, CallDetails, Common, shown
 from connector_core.transport.completions import Completions
 from connector_core.transport.held_statuses import HeldStatuses
 from connector_core.transport.methods import Method, prepare
+from connector_core.transport.sending import Outbox
 
 _READY = 8
 """Calls that core may bring before the loop has come to ask for more."""

@@ -10,7 +10,7 @@ from connector_core.errors import BackendUnavailableError, ConnectorError, Inval
 from connector_core.resource import Phase, Resource
 from connector_core.resource_meta import ResourceMeta
 from connector_core.task import describe_execution
-from connector_core.testing.backend.jobs import FakeBackendError, JobState
+from connector_core.testing.backend.backend_jobs import FakeBackendError, JobState
 from connector_core.testing.backend.service import FakeBackend
 
 _PHASES = {

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from connector_core.testing.backend.jobs import FakeBackendError, Job
+from connector_core.testing.backend.backend_jobs import FakeBackendError, Job
 
 Operations = Mapping[str, Callable[..., Awaitable[Job]]]
 
