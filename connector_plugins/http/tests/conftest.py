@@ -315,6 +315,11 @@ def served(api: Any) -> Iterator[Backend]:
         backend.stop()
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector_plugin_http.jobs.REPEAT_PAUSES", (0.01, 0.01))
+
+
 @pytest.fixture
 def accepting() -> Iterator[Backend]:
     yield from served(Accepting())

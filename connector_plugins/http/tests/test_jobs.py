@@ -63,16 +63,24 @@ class TestContract(ConnectorContract):
         return HttpMeta("there", "accepted", "/status/unknown")
 
 
-async def test_an_answer_that_is_lost_is_asked_for_again_with_the_same_key(accepting: Backend) -> None:
-    accepting.faults.append(loses_the_answer(accepting))
+@pytest.mark.parametrize("fault", [loses_the_answer, lambda _: answers(502), lambda _: answers_half])
+async def test_an_answer_that_is_lost_is_asked_for_again_with_the_same_key(accepting: Backend, fault: Any) -> None:
+    accepting.faults += [fault(accepting)] * 2
+    async with host_for(accepting) as host:
+        meta = await host.create(job())
+        assert (await state(host, meta))[0] is Phase.SUCCEEDED
+    sent = accepting.requests("POST", "/")
+    assert len({one.headers["idempotency-key"] for one in sent}) == 1
+    assert (len(sent), len(accepting.answer.jobs)) == (3, 1)
+
+
+async def test_an_answer_that_is_lost_for_long_is_asked_for_by_the_same_attempt(accepting: Backend) -> None:
+    accepting.faults += [loses_the_answer(accepting)] * 3
     async with host_for(accepting) as host:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await host.create(job(), output_prefix=PREFIX)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        meta = await host.create(job(), output_prefix=PREFIX)
-        assert (await state(host, meta))[0] is Phase.SUCCEEDED
-    first, second = accepting.requests("POST", "/")
-    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+        await host.create(job(), output_prefix=PREFIX)
     assert len(accepting.answer.jobs) == 1
 
 
@@ -209,7 +217,7 @@ async def test_no_job_is_lost_or_failed_by_an_answer_that_is_not_about_it(accept
 
 async def test_a_backend_that_stalls_is_given_up_at_the_endpoints_timeout(accepting: Backend) -> None:
     goes_on = threading.Event()
-    accepting.faults.append(lambda *_: goes_on.wait(30))
+    accepting.faults += [lambda *_: goes_on.wait(30)] * 3
     async with host_for(accepting, timeout=0.2) as host:
         with pytest.raises(grpc.aio.AioRpcError, match=r"did not answer within 0\.2 s"):
             await host.create(job(), output_prefix=PREFIX)
@@ -305,7 +313,7 @@ async def test_a_value_that_would_be_another_path_or_line_is_refused(airflow: Ba
 
 @pytest.mark.parametrize("job_id", [None, True, [], {"a": 1}, "", " ", "a\nb", "x" * 2000, 1.5])
 async def test_an_answer_without_a_usable_id_is_an_error_that_can_be_tried_again(airflow: Backend, job_id: Any) -> None:
-    airflow.faults.append(answers(200, {}, {"dag_run_id": job_id}))
+    airflow.faults += [answers(200, {}, {"dag_run_id": job_id})] * 3
     async with host_for(airflow, "airflow") as host:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await host.create(job({"dag": "load"}))

@@ -1,5 +1,6 @@
 """One kind of job at one endpoint: what its recipe says, sent and understood."""
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from connector_core import (
     TransientError,
 )
 from connector_core.errors import UnsupportedOperationError
-from connector_plugin_http.client import Client, Request
+from connector_plugin_http.client import Client, NotSentError, Request
 from connector_plugin_http.failures import failure_of
 from connector_plugin_http.picking import Answer, first_of, identifier, pick, pick_json
 from connector_plugin_http.recipes import Call, Listing, Logs, Recipe
@@ -28,6 +29,9 @@ from connector_plugin_http.rendering import MissingValueError, names_in, render_
 
 RESERVED = frozenset({"key", "id", "offset", "token"})
 """Names of values that recipes fill in themselves."""
+
+REPEAT_PAUSES = (0.2, 1.0)
+"""Seconds before a create whose answer was lost is repeated."""
 
 _LONGEST_WORD = 200
 
@@ -70,12 +74,27 @@ class Jobs:
         Raises:
             ConnectorError: it was not started, or whether it was is not known: then a repeat with the same key finds it.
         """
-        filled = {**values, "key": key or uuid.uuid4().hex}
-        found = await self._find(filled)
-        if found is None:
-            found = await self._start(filled)
+        found = await self._started({**values, "key": key or uuid.uuid4().hex})
         kept = {name: values[name] for name in sorted(self._kept & set(values))}
         return HttpMeta(self._client.name, self._name, found, kept, outputs)
+
+    async def _started(self, values: Mapping[str, Any]) -> str | int:
+        """Find or start the job, and do so again with the same key where the answer was lost.
+
+        An engine would try again with the next attempt's key, and the job that was started would run on unknown.
+        """
+        pauses = iter(REPEAT_PAUSES)
+        while True:
+            try:
+                found = await self._find(values)
+                return await self._start(values) if found is None else found
+            except NotSentError:
+                raise
+            except BackendUnavailableError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     async def _find(self, values: Mapping[str, Any]) -> str | int | None:
         find = self._recipe.find
