@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from connector_core.settings import Settings
 
 pytest.importorskip("watchfiles", reason="the extra `reload` brings it")
 
+from connector_core.cli.reload.gate import Gate
 from connector_core.cli.reload.sources import Sources, Watcher
 
 NOTHING = Settings(allow_plugin=("none",))
@@ -123,3 +125,76 @@ async def test_a_source_that_changes_or_comes_is_news_and_others_are_not(place: 
         assert one not in seen
     finally:
         await watcher.close()
+
+
+# The gate
+
+
+class Echo:
+    """A host in miniature: it answers each line with its own name before it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(f"{self._name} ".encode() + line)
+        writer.close()
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+
+
+async def asked(address: tuple[str, int]) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"hello\n")
+    writer.write_eof()
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_who_connects_while_no_host_serves_is_passed_on_to_the_next_one() -> None:
+    gate, first, second = Gate(), Echo("first"), Echo("second")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        await gate.listen([listening])
+        early = asyncio.create_task(asked(address))
+        gate.open(await first.start())
+        assert await early == b"first hello\n"
+        gate.hold()
+        between = asyncio.create_task(asked(address))
+        first.stop()
+        gate.open(await second.start())
+        assert await between == b"second hello\n"
+        second.stop()  # and nobody tells the gate
+        late = asyncio.create_task(asked(address))
+        third = Echo("third")
+        gate.open(await third.start())
+        assert await late == b"third hello\n"
+        third.stop()
+        await gate.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asked(address)
+
+
+async def test_a_gate_that_closes_ends_the_connections_that_it_has() -> None:
+    gate, host = Gate(), Echo("host")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        await gate.listen([listening])
+        gate.open(await host.start())
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"host hello\n"
+        await gate.close()
+        assert await reader.read() == b""
+        writer.close()
+        host.stop()
