@@ -23,6 +23,7 @@ CODES = {
     errors.LiteralError: StatusCode.INVALID_ARGUMENT,
     errors.OffloadedLiteralError: StatusCode.INVALID_ARGUMENT,
     errors.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    errors.RiskNotAllowedError: StatusCode.PERMISSION_DENIED,
     errors.JobNotFoundError: StatusCode.NOT_FOUND,
     errors.NotRegisteredError: StatusCode.NOT_FOUND,
     errors.UnsupportedOperationError: StatusCode.UNIMPLEMENTED,
