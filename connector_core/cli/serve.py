@@ -146,7 +146,7 @@ def _print_announcement(server: ConnectorServer, grpc_at: str) -> None:
     print_serving(server.plugins, server.registry, server.not_started, sys.stdout)
     print(f"gRPC serves on {grpc_at}.")
     print(f"Engines: {_engines(server.generations.without_v2)}.")
-    print(f"Jobs: {server.memory.guarantees}.")
+    print(server.memory.guarantees)
     where = server.http_at.url
     if server.settings.console:
         print(f"The console is at {where}/ (--no-console turns it off).")

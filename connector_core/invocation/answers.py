@@ -1,4 +1,4 @@
-"""What plugin code answered, turned into what goes on the wire; runs where plugin code runs."""
+"""Answers of plugin code, converted for the wire in the place that runs the plugin's code."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -33,11 +33,11 @@ def encode_answer(operation: str, answer: Any, template: TaskTemplate | None = N
         operation: the operation's name.
         answer: what its method returned or yielded.
         template: declares the types that outputs become literals of, where the task is known.
-        note: is told of what cannot be sent as it is, and goes out in another form.
+        note: called with each thing that cannot be sent as it is and goes out in another form.
 
     Raises:
         IllegalAnswerError: it is not an answer, or holds something that cannot be sent. Asking again would only give it
-            again, so this is not the transient failure that an exception of plugin code counts as.
+            again, so this is not transient, unlike an exception of plugin code.
     """
     try:
         if operation == "get":
@@ -145,7 +145,7 @@ def _encode_resources(answer: Any, note: Note) -> list[agent_pb2.Resource | Conn
 
 
 def _encode_one_of_many(item: Any, note: Note) -> agent_pb2.Resource | ConnectorError:
-    """Return one job's answer, or its error: a fault in one answer must not cost the jobs that are asked for with it."""
+    """Return one job's answer, or its error: a fault in one answer must not fail the other jobs of the batch."""
     if isinstance(item, ConnectorError):
         return item
     if isinstance(item, BaseException):  # as `asyncio.gather` gives them, cancelled ones included
@@ -175,7 +175,7 @@ def _encode_log_piece(answer: Any) -> list[LogPage]:
     page = answer if isinstance(answer, LogPage) else LogPage(answer if isinstance(answer, list | tuple) else (answer,))
     token: object = page.token
     if not isinstance(token, str) or isinstance(page.lines, str):
-        raise IllegalAnswerError("get_logs() gave a LogPage whose lines are no list or whose token is no str")
+        raise IllegalAnswerError("get_logs() gave a LogPage whose lines are not a list or whose token is not a str")
     lines = tuple(page.lines)
     for line in lines:
         if not isinstance(line, str | agent_pb2.LogLine):

@@ -25,7 +25,7 @@ AskMany = Callable[[ManyOffer, float], Awaitable[list[_Answer]]]
 
 @dataclass(slots=True)
 class _Batch:
-    """The jobs that are asked for together, each with those who wait for it and what the first of them brought."""
+    """The jobs of one batch, each with its waiting callers and the connection of the first of them."""
 
     waiting: dict[bytes, asyncio.Future[agent_pb2.Resource]] = field(default_factory=dict)
     connections: list[Connection] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Batches:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def get(self, offer: JobOffer, end: float) -> agent_pb2.Resource:
-        """Return a job's state, asked for in the next batch.
+        """Return a job's state, from the next batch.
 
         Raises:
             ConnectorError: this job's own error, or the whole batch's.
@@ -78,7 +78,7 @@ class Batches:
         return future.result()
 
     async def close(self) -> None:
-        """Give up what is being asked for; those who wait are told."""
+        """Cancel the batches; waiting callers get an error."""
         if self._open is not None:
             _settle_all(self._open, TransientError("the host is stopping"))
             self._open = None
@@ -108,18 +108,18 @@ class Batches:
             raise
         except Exception:  # noqa: BLE001 - the host's own; nobody may wait for ever
             name = self._bulkhead.description.name
-            _log.exception("asking for many jobs failed in the host: connector %s", name)
+            _log.exception("batch failed in the host: get_many() of connector %s", name)
             _settle_all(batch, TransientError("internal error in the host; see its log"))
             return
         for future, answer in zip(batch.waiting.values(), answers, strict=True):
             _settle(future, answer)
 
     def _merged(self, offer: ManyOffer, number: int, answers: list[_Answer]) -> list[_Answer]:
-        """Put the answers for what could be decoded beside the errors of what could not."""
+        """Merge the answers for decoded jobs with the errors of the others."""
         expected = number - len(offer.failed)
         if len(answers) != expected:
             raise IllegalAnswerError(
-                f"get_many() was asked for {expected} jobs and answered {len(answers)}",
+                f"get_many() was called for {expected} jobs and returned {len(answers)}",
                 plugin=self._plugin,
                 operation="get_many",
             )

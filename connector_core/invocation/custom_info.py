@@ -12,11 +12,11 @@ from connector_core.literals.refusal import MAX_MESSAGE_DEPTH, Refusal
 from connector_core.texts import writable
 
 Note = Callable[[str, str], None]
-"""Is told once of each kind of thing that could not be sent as it is: the kind, and a sentence."""
+"""Called once for each kind of value that could not be sent as it is: with the kind and a sentence."""
 
 _MAX_EXACT = 2**53
 _MAX_ITEMS = 100_000
-"""Far more than an answer has room for; a list that contains itself would have no end."""
+"""A bound on nodes, far above what fits into an answer: a list that contains itself would never end."""
 
 
 def to_struct(values: Any, note: Note) -> Struct | None:

@@ -1,4 +1,4 @@
-"""Whatever plugin code raises, as a `ConnectorError` that names plugin and operation."""
+"""Exceptions of plugin code, as `ConnectorError`s that name plugin and operation."""
 
 import asyncio
 import math

@@ -19,7 +19,7 @@ class Places(Protocol):
 
     @property
     def abandoned(self) -> int:
-        """How many calls run on although nobody waits for them any more."""
+        """The number of abandoned calls: still running although their caller has gone."""
         ...
 
     def place(self, description: ConnectorDescription, limits: CallLimits) -> Place:
@@ -32,7 +32,7 @@ class Places(Protocol):
 
 
 class _Route(NamedTuple):
-    """Where one connector's calls go."""
+    """The place of one connector, with its refusals and holds."""
 
     description: ConnectorDescription
     place: Place
@@ -122,7 +122,7 @@ class Invoker:
 
     @property
     def abandoned(self) -> int:
-        """How many calls run on although nobody waits for them any more."""
+        """The number of abandoned calls: still running although their caller has gone."""
         return self._places.abandoned
 
     async def close(self, timeout: float) -> None:

@@ -26,7 +26,7 @@ class LocalPlaces:
 
     @property
     def abandoned(self) -> int:
-        """How many calls run on although nobody waits for them any more."""
+        """The number of abandoned calls: still running although their caller has gone."""
         return self._runtime.abandoned
 
     def place(self, description: ConnectorDescription, limits: CallLimits) -> Place:

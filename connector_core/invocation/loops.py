@@ -20,7 +20,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_factory(choice: str) -> LoopFactory:
-    """Return what makes event loops: uvloop's where it is asked for, or installed and `auto`; asyncio's otherwise."""
+    """Return the factory of event loops: uvloop's if the choice is `uvloop`, or `auto` and it is installed; else asyncio's."""
     if choice != "asyncio":
         try:
             import uvloop
@@ -65,7 +65,7 @@ class Mailbox:
             try:
                 letter()
             except Exception as error:  # noqa: BLE001 - one bad letter must not lose the others
-                self._loop.call_exception_handler({"message": "a posted callback failed", "exception": error})
+                self._loop.call_exception_handler({"message": "posted callback failed", "exception": error})
 
 
 class RunningLoop(Protocol):
@@ -137,7 +137,7 @@ class LoopThread:
     def _bury(self) -> None:
         """Let the calls end that were under way on a loop which a thread of the plugin's own, or a hook, has closed."""
         _log.error(
-            "code of %s has closed the loop that it runs on: its calls fail, and the next ones get a new loop",
+            "event loop closed by code of %s: its calls fail; the next calls get a new event loop",
             self.name,
         )
         for task in asyncio.all_tasks(self._loop):
@@ -149,7 +149,7 @@ class LoopThread:
             self._loop.run_forever()
         except BaseException:  # noqa: BLE001 - whatever it is, the loop has to go on
             # A task that the plugin started by itself called sys.exit(): asyncio lets that through the loop.
-            _log.exception("code on the loop of %s tried to end it; it goes on", self.name)
+            _log.exception("event loop kept running: code on the event loop of %s tried to stop it", self.name)
 
     def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks(self._loop)
@@ -159,4 +159,4 @@ class LoopThread:
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         except BaseException:  # noqa: BLE001 - the loop ends in any case
-            _log.exception("code on the loop of %s failed while it was stopped", self.name)
+            _log.exception("event loop stopped with an error: code of %s failed during the stop", self.name)

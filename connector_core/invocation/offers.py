@@ -1,4 +1,4 @@
-"""A call as a value: what the host offers to a connector's method, worked out only where it is asked for."""
+"""A call as a value: the arguments that the host offers to a connector's method, each computed on demand."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from connector_core.resource_meta import ResourceMeta
 from connector_core.task import Attempt
 
 NO_CONNECTION = Connection()
-"""What a caller brings who brings none, as engines of the 1.x line."""
+"""The connection of callers that send none, as engines of the 1.x line."""
 
 
 class Offer:
-    """What is offered to one operation; each argument of the operation is an attribute of the same name.
+    """The offer to one operation; each argument of the operation is an attribute of the same name.
 
     An attribute that costs something is a property, so it is worked out in the place that runs the method, and only for a
     method that names it.
@@ -47,7 +47,7 @@ class Offer:
 
 
 NOTHING = Offer()
-"""What `start` and `close` are offered."""
+"""The offer to `start` and `close`."""
 
 
 class TaskOffer(Offer):
@@ -99,7 +99,7 @@ class TaskOffer(Offer):
 
     @property
     def task_execution_metadata(self) -> agent_pb2.TaskExecutionMetadata:
-        """Who asked, for which execution."""
+        """The metadata of the task execution: its identity, labels and owner."""
         return self.message.task_execution_metadata
 
     @property
@@ -156,7 +156,7 @@ class JobOffer(Offer):
 
 
 class ManyOffer(Offer):
-    """Jobs that are asked for together: offered to `get_many`.
+    """The jobs of one batch: offered to `get_many`.
 
     Args:
         resource_metas: the connector's own bytes for each job.

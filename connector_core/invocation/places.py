@@ -1,4 +1,4 @@
-"""What runs a connector's calls, as the host sees it: a place; and the share of this process that one connector may take."""
+"""Places, which run a connector's calls, and bulkheads, which bound one connector's share of this process."""
 
 import contextvars
 import logging

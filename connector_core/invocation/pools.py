@@ -23,13 +23,13 @@ class _Piece(NamedTuple):
 
 
 def _nothing() -> None:
-    """What follows work that nobody waits for."""
+    """The follow-up of work that nobody waits for: nothing."""
 
 
 class BlockingPool:
     """Runs work in at most `size` threads and lets at most `queue` pieces of it wait.
 
-    Not `concurrent.futures.ThreadPoolExecutor`: that one has no bound on its queue, cannot withdraw what waits without
+    Not `concurrent.futures.ThreadPoolExecutor`: its queue has no bound, it cannot withdraw what waits without
     walking it, and joins its threads at interpreter exit, so that one that hangs would hang the exit. Threads are started
     when they are needed and kept.
     """
@@ -49,7 +49,7 @@ class BlockingPool:
         """Have `work`, which must not raise, called in a thread, and `then` when that thread counts as free again.
 
         Whoever hears of the work's end through `then` can therefore submit the next piece. `is_bounded=False` is for what
-        must be done even if there is no place for it.
+        must be done even if the queue is full.
 
         Raises:
             CapacityExceededError: all threads are busy and the queue is full.
@@ -80,12 +80,12 @@ class BlockingPool:
 
     @property
     def busy(self) -> int:
-        """How many threads have work in hand."""
+        """The number of busy threads."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait for a thread."""
+        """The length of the queue: calls that wait for a thread."""
         return len(self._waiting)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ class Runner(Protocol):
         """Begin; call `finish` from whatever thread when it is over."""
 
     def give_up(self) -> bool:
-        """Nobody waits any more; return whether the code may still be running."""
+        """Give up the wait; return whether the code may still be running."""
 
     def withdraw(self) -> bool:
         """Give it up if it has not begun; return whether it had not."""
@@ -59,7 +59,7 @@ class LoopRunner:
         return True
 
     def withdraw(self) -> bool:
-        """A loop has no queue to speak of."""
+        """Return False: work on an event loop never waits in a queue."""
         return False
 
     def _start(self) -> None:
@@ -146,7 +146,7 @@ class Call:
         Raises:
             CodeError: with what the code raised.
             TimeoutError: `expire` was called first.
-            CapacityExceededError: there is no place for the call, or `refuse_if_waiting` was called.
+            CapacityExceededError: the queue is full, or `refuse_if_waiting` was called.
         """
         try:
             self._runner.begin(self._finish)

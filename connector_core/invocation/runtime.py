@@ -1,4 +1,4 @@
-"""What the places of this process share: the serving loop's mailbox, the plugins' loops, secrets, traces and counts."""
+"""The runtime that places of this process share: the serving loop's mailbox, plugins' loops, secrets, traces, counts."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""What a trace has around plugin code, for whoever traces; nothing here knows how."""
+"""Spans around plugin code, as an interface for tracing; no tracing library is imported here."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ class CodeSpan(Protocol):
     """The time that a piece of plugin code takes, from handing it over to its answer."""
 
     def enter(self) -> None:
-        """Be the current span in the context that this is called in, so that spans of the code become parts of this one."""
+        """Make this the current span of the calling context, so that spans of the code become its children."""
 
     def leave(self) -> None:
-        """Be so no longer, in the same context."""
+        """Leave the span, in the same context."""
 
     def end(self, error: BaseException | None) -> None:
-        """The code has answered or failed, or nobody waits for it any more."""
+        """End the span: the code has answered or failed, or its caller has gone."""
 
 
 Trace = Callable[[Subject], CodeSpan]

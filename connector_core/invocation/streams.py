@@ -1,4 +1,4 @@
-"""The pieces of a generator's answer, asked for one at a time, so that a slow reader slows the plugin down."""
+"""The pieces of a generator's answer, pulled one at a time, so that a slow reader slows the plugin down."""
 
 import asyncio
 import contextvars
@@ -11,17 +11,17 @@ from connector_core.invocation.pools import BlockingPool
 from connector_core.invocation.runners import PoolRunner, Runner
 
 END = object()
-"""What a step answers when the generator has ended."""
+"""The answer of a step when the generator has ended."""
 
 
 class Steps(Protocol):
     """A generator, advanced and closed where its kind of code runs, all in one context."""
 
     def step(self) -> Runner:
-        """Return what gets the next piece as it goes on the wire, or `END`."""
+        """Return the runner that gets the next piece as it goes on the wire, or `END`."""
 
     def close(self) -> Runner:
-        """Return what lets the generator clean up."""
+        """Return the runner that lets the generator clean up."""
 
 
 class AsyncSteps:
@@ -46,11 +46,11 @@ class AsyncSteps:
         self._turn = asyncio.Lock()
 
     def step(self) -> Runner:
-        """Return what gets the next piece as it goes on the wire, or `END`."""
+        """Return the runner that gets the next piece as it goes on the wire, or `END`."""
         return self._run_with(self.advance)
 
     def close(self) -> Runner:
-        """Return what lets the generator clean up, once the step under way has ended."""
+        """Return the runner that lets the generator clean up, once the step under way has ended."""
         return self._run_with(self.clean_up)
 
     async def advance(self) -> Any:
@@ -89,11 +89,11 @@ class BlockingSteps:
         self._is_closing = False
 
     def step(self) -> Runner:
-        """Return what gets the next piece as it goes on the wire, or `END`."""
+        """Return the runner that gets the next piece as it goes on the wire, or `END`."""
         return PoolRunner(self._pool, self._step)
 
     def close(self) -> Runner:
-        """Return what lets the generator clean up, at the end of the step under way, which nothing can interrupt."""
+        """Return the runner that lets the generator clean up, at the end of the step under way, which nothing can interrupt."""
         return PoolRunner(self._pool, self._close, is_bounded=False)
 
     def _step(self) -> Any:

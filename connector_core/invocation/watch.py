@@ -1,4 +1,4 @@
-"""Watches event loops from a thread of its own: how late they are, and who keeps one to himself."""
+"""A watch over event loops from a thread of its own: how late each loop is, and which code blocks it."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _FRAMES = 12
 
 @dataclass(slots=True)
 class _Watched:
-    """A loop, the thread that it runs in, and the ping that is on its way to it."""
+    """A loop, its thread, and the ping in flight to it."""
 
     name: str
     loop: asyncio.AbstractEventLoop
@@ -28,7 +28,7 @@ class _Watched:
     is_reported: bool = False
 
     def answered(self) -> None:
-        """The ping has arrived; runs on the loop."""
+        """Take note of the ping's arrival; runs on the loop."""
         self.pinged_at = None
 
 
@@ -90,8 +90,8 @@ def _report(watched: _Watched, late: float) -> None:
         "".join(traceback.format_stack(frame, limit=None)[-_FRAMES:]) if frame is not None else "(its thread is gone)\n"
     )
     _log.warning(
-        "the loop of %s has not come round for %.1f s; %s keeps it to itself: use `await`, or a plain `def`, which gets a "
-        "thread. Its stack:\n%s",
+        "event loop of %s is blocked: no response for %.1f s; running: %s. Use `await`, or a plain `def` (it runs in a "
+        "thread). Its stack:\n%s",
         watched.name,
         late,
         task.get_name() if task is not None else "a callback",

@@ -1,7 +1,7 @@
-"""Whose turn it is to start an attempt's job, what came of it, and whether anybody was told.
+"""Claims on attempts: which host may start an attempt's job, what it started, and whether that was answered.
 
-There is one record for each attempt. Whoever adds it may create; whoever is about to answer it, or to delete its job,
-replaces it first. So of two hosts one creates, and a job is never answered by one and deleted by the other.
+There is one record for each attempt. The host that adds it may create; a host replaces it before it answers the create
+or deletes the job. So of two hosts one creates, and a job is never answered by one and deleted by the other.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ class SupersededError(TransientError):
 
 
 class _Record(NamedTuple):
-    """What is remembered of an attempt: claimed by whom; when done, its resource meta and what was made of that.
+    """The record of an attempt: its claimant; when done, its resource meta and what became of that.
 
-    A doomed one is being deleted, or gone when it has no resource meta any more.
+    A doomed attempt's job is being deleted, or is gone if the record has no resource meta any more.
     """
 
     owner: str
@@ -51,7 +51,7 @@ class _Record(NamedTuple):
             owner, meta, is_answered, is_doomed = json.loads(data.decode())
             resource_meta = None if meta is None else base64.b64decode(meta, validate=True)
         except (ValueError, TypeError):
-            _log.warning("record of an attempt cannot be read and counts as absent: %d bytes", len(data))
+            _log.warning("unreadable record of an attempt, treated as absent: %d bytes", len(data))
             return cls("", is_doomed=True)
         return cls(str(owner), resource_meta, bool(is_answered), bool(is_doomed))
 
@@ -80,7 +80,7 @@ class Claims:
         self._claim = _Record(self._owner).encode()
 
     def is_new(self, attempt: str) -> bool:
-        """Whether nothing is known of an attempt, and nobody can come to know of it before its create has to wait."""
+        """Return whether an attempt is new, and stays unknown to others until its create has to wait."""
         alone = self._alone
         return alone is not None and alone.get(attempt) is None and alone.get(_later(attempt)) is None
 
@@ -107,11 +107,11 @@ class Claims:
             if record.resource_meta is not None:
                 if record.is_doomed:
                     raise TransientError(
-                        "what this attempt started is being deleted, since nobody was answered in time"
+                        "the job of this attempt is being deleted: its create was not answered in time"
                     )
                 return Done(record.resource_meta, data)
             if await self._memory.get(_later(attempt)) is not None:
-                raise SupersededError("a later attempt of this task has begun, and this one is given up")
+                raise SupersededError("this attempt is given up: a later attempt of this task has begun")
             if self._is_free(record):
                 if await self._memory.replace(attempt, data, self._claim, lease):
                     return None
@@ -120,7 +120,7 @@ class Claims:
         return None
 
     def _is_free(self, record: _Record) -> bool:
-        """Whether nobody is at work on an attempt that has no job.
+        """Return whether an attempt without a job has no create in progress.
 
         A claim of this life is one whose answer was lost on the way; one of an earlier life cannot tell how it ended.
         """
@@ -148,7 +148,7 @@ class Claims:
                 if not await self._memory.replace(attempt, self._claim, self._claim, lease):
                     return
             except MemoryUnavailableError as error:
-                _log.warning("a claim could not be renewed: %s", error)
+                _log.warning("claim not renewed: %s", error)
             await asyncio.sleep(lease / 3)
 
     async def let_go(self, attempt: str) -> None:
@@ -157,7 +157,7 @@ class Claims:
             if await self._memory.get(attempt) == self._claim:
                 await self._memory.remove(attempt)
         except MemoryUnavailableError as error:
-            _log.warning("a claim could not be given back, and lapses by itself: %s", error)
+            _log.warning("claim not released, it expires by itself: %s", error)
 
     async def keep(self, attempt: str, resource_meta: bytes) -> Done:
         """Remember what was created, in place of the claim.
@@ -179,7 +179,7 @@ class Claims:
                 found = await self._memory.get(attempt)
         except MemoryUnavailableError as error:
             # The job runs. To refuse the answer now would lose it.
-            _log.warning("a job was created that will not be known again when its create is repeated: %s", error)
+            _log.warning("create not remembered: a retried create may start a second job: %s", error)
             return Done(resource_meta, None)
         record = _Record.decode(found)
         if record.resource_meta is None:
@@ -222,7 +222,7 @@ class Claims:
         return None if record.is_doomed else record.resource_meta
 
     async def later_job(self, attempt: str) -> bytes | None:
-        """Return the job of the later attempt that has asked for this one's end: empty where it has none."""
+        """Return the job of the later attempt that doomed this one: empty where it has none."""
         return await self._memory.get(_later(attempt))
 
     async def doom(self, attempt: str, later: bytes | None = None) -> bytes | None:
@@ -231,7 +231,7 @@ class Claims:
         Args:
             attempt: whose job.
             later: the job of the later attempt that has begun (empty where it has none), for whoever still has this one
-                under way; a job that both attempts share is no orphan.
+                under way; a job that both attempts share is not an orphan.
         """
         data = await self._memory.get(attempt)
         if data is not None and later is not None and _Record.decode(data).resource_meta is None:
@@ -253,7 +253,7 @@ class Claims:
         return record.resource_meta
 
     async def gone(self, attempt: str) -> None:
-        """Remember that a doomed job is gone: who is about to answer it must not take it for forgotten."""
+        """Remember that a doomed job is gone: a create about to be answered must not take the record for evicted."""
         await self._memory.put(attempt, _Record(self._owner, is_doomed=True).encode(), self._seconds)
 
 

@@ -38,18 +38,18 @@ _log = logging.getLogger(__name__)
 
 
 NoteJob = Callable[[ConnectorDescription, bytes, str], Coroutine[Any, Any, None] | None]
-"""Is told of a job and the output prefix of its task; returns what is left to be awaited."""
+"""Called with a job and the output prefix of its task; returns what is left to be awaited."""
 
 
 class Created(NamedTuple):
-    """What CreateTask answers, and the failure that it stands for where it stands for one."""
+    """The answer of CreateTask, and the failure that it stands for, if it does."""
 
     resource_meta: bytes
     failure: PermanentError | None = None
 
 
 class _Outcome(NamedTuple):
-    """What a create came to; how that is remembered, unless it has been answered with that; whether it was run just now."""
+    """The outcome of a create: its answer, the record to replace before answering, and whether it ran just now."""
 
     created: Created
     done: Done | None
@@ -65,7 +65,7 @@ class Creates:
         settings: limits and choices.
         owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
-        note_job: is told of each job whose create is answered, with the output prefix of its task.
+        note_job: called with each job whose create is answered, and the output prefix of its task.
         clock: the time, in seconds since the epoch.
 
     Attributes:
@@ -288,11 +288,11 @@ class Creates:
         try:
             later = await self._claims.later_job(name)
         except MemoryUnavailableError as error:
-            _log.warning("whether a later attempt has begun could not be looked up: %s", error)
+            _log.warning("lookup of a later attempt failed: %s", error)
             return
         if later is not None:
             self._orphans.delete(connector, name, connection, later)
-            raise SupersededError("a later attempt of this task has begun, so what this one started is deleted again")
+            raise SupersededError("a later attempt of this task has begun; the job of this one is deleted")
 
     async def _invoke(self, connector: ConnectorDescription, offer: TaskOffer, timeout: float | None) -> Created:
         try:
@@ -337,7 +337,7 @@ class Creates:
         except MemoryUnavailableError as error:
             if not is_new:
                 raise
-            _log.warning("a job's create was answered, which could not be remembered: %s", error)
+            _log.warning("answered create not remembered: %s", error)
         self._orphans.heard_of(name)
 
 
@@ -359,7 +359,7 @@ def _lease(limit: float) -> float:
 def _retrieve(task: asyncio.Task[Any]) -> None:
     """Look at the error of a task that nobody may wait for, and log one that is the host's own."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConnectorError):
-        _log.error("a task of the host failed", exc_info=error)
+        _log.error("background task of the host failed", exc_info=error)
 
 
 def _log_unheard(connector: ConnectorDescription, task: asyncio.Task[Any]) -> None:

@@ -18,11 +18,11 @@ _REMEMBERED = 86_400.0
 
 
 class Deletes:
-    """How long jobs have resisted their deletion.
+    """The time for which jobs have resisted their deletion.
 
     Args:
         memory: keeps when a job's first DeleteTask failed, also over a restart and between replicas that share one.
-        patience: seconds from then on, after which a deletion that fails is given up.
+        patience: seconds from then on, after which a failing deletion is given up.
         clock: the wall clock, in seconds.
     """
 
@@ -44,7 +44,7 @@ class Deletes:
                 return self._patience <= 0
             first = await self._memory.get(key)
         except MemoryUnavailableError as unavailable:
-            _log.warning("since when a job has resisted its deletion could not be looked up: %s", unavailable)
+            _log.warning("lookup of a job's first failed deletion failed: %s", unavailable)
             return False
         return now - _seconds(first, now) >= self._patience
 

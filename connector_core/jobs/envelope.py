@@ -26,7 +26,7 @@ _MAC_BYTES = hashlib.sha256().digest_size
 
 
 class Promise(NamedTuple):
-    """What stands for a sync connector's result that is still to come.
+    """A promise of a sync connector's result.
 
     Attributes:
         attempt: the key of the attempt whose result it is.
@@ -38,7 +38,7 @@ class Promise(NamedTuple):
 
 
 class JobPromise(NamedTuple):
-    """What stands for a job whose create has not ended; from then on, it and the job's own resource meta are one job.
+    """A promise of a job whose create has not ended; from then on, it and the job's own resource meta are one job.
 
     Attributes:
         attempt: the key of the attempt whose job it is.

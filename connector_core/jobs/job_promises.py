@@ -200,7 +200,7 @@ class JobPromises:
                 self._delete(connector, word.removeprefix(_META), connection)
                 await self._memory.put(key, _aborted(), self._seconds)
         except MemoryUnavailableError as error:
-            _log.warning("what a promised create came to could not be remembered: %s", error)
+            _log.warning("outcome of a promised create not remembered: %s", error)
             self._keep_here(key, word)
         finally:
             self._running.discard(key)
@@ -247,7 +247,7 @@ class JobPromises:
         try:
             await self._memory.put(key, word, self._seconds)
         except MemoryUnavailableError as error:
-            _log.warning("what a promised create came to could not be renewed: %s", error)
+            _log.warning("outcome of a promised create not renewed: %s", error)
 
 
 async def _word_of(ended: Ended) -> bytes:
@@ -265,7 +265,7 @@ async def _word_of(ended: Ended) -> bytes:
 def _last_word(word: bytes) -> agent_pb2.Resource:
     resource = envelope.unseal(word)
     if not isinstance(resource, agent_pb2.Resource):  # nothing else is written, but a memory may be damaged
-        return retryable("what is remembered of the create cannot be read")
+        return retryable("the record of the create cannot be read")
     return resource
 
 

@@ -1,4 +1,4 @@
-"""What the services ask of jobs, whichever generation of the protocol they speak."""
+"""The jobs of a host, as the services of both generations of the protocol call them."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ from connector_core.settings import Settings
 
 
 class Answered(NamedTuple):
-    """What ExecuteTaskSync answers, and the failure that it stands for where it stands for one."""
+    """The answer of ExecuteTaskSync, and the failure that it stands for, if it does."""
 
     resource: agent_pb2.Resource
     failure: PermanentError | None = None
@@ -88,7 +88,7 @@ class Jobs:
         """Return a job's state.
 
         Raises:
-            ConnectorError: the request is no good, or the connector cannot tell for longer than the error budget.
+            ConnectorError: the request is invalid, or `get` has failed for longer than the error budget.
         """
         meta = self._signer.verify(connector.name, offer.resource_meta)
         if meta is not offer.resource_meta:
@@ -122,7 +122,7 @@ class Jobs:
         return await self._polls.get(connector, offer.of(found.resource_meta), timeout)
 
     async def delete(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> None:
-        """Cancel a job; one that never ran, or is gone, is no error.
+        """Cancel a job; one that never ran, or is gone, is not an error.
 
         Raises:
             ConnectorError: it could not be cancelled.
@@ -154,7 +154,7 @@ class Jobs:
         return own if held is None else None
 
     async def get_metrics(self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None) -> Any:
-        """Return a job's metrics; a job that never ran has none.
+        """Return a job's metrics; none for a job that never ran.
 
         Raises:
             ConnectorError: the connector has no metrics, or failed.
@@ -174,7 +174,7 @@ class Jobs:
     async def get_logs(
         self, connector: ConnectorDescription, offer: JobOffer, timeout: float | None
     ) -> AsyncIterator[Any]:
-        """Yield a job's log pages; a job that never ran has none.
+        """Yield a job's log pages; none for a job that never ran.
 
         Raises:
             ConnectorError: the connector has no logs, or failed.

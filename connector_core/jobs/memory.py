@@ -1,4 +1,4 @@
-"""What the host remembers of jobs: a small key-value store, bounded in number and time."""
+"""The job memory: a small key-value store, bounded in number and time."""
 
 from typing import Protocol
 
@@ -16,10 +16,10 @@ class Memory(Protocol):
     """
 
     guarantees: str
-    """What holds with this store, in a sentence that the host prints at start."""
+    """The guarantees of this store, in a sentence or two that the host prints at start."""
 
     is_shared: bool
-    """Whether other hosts may write to it at the same time."""
+    """True if other hosts may write to it at the same time."""
 
     @property
     def at_once(self) -> Entries | None:
@@ -41,7 +41,7 @@ class Memory(Protocol):
         """Forget a key."""
 
     async def close(self) -> None:
-        """Close files and connections; again is no error."""
+        """Close files and connections; a second call does nothing."""
 
 
 def open_memory(settings: MemorySettings) -> Memory:

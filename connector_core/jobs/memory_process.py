@@ -9,11 +9,11 @@ _AROUND_ENTRY = 300
 """Bytes that Python keeps around a key and a value, roughly."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between looks for what is over: each touches entries that nothing else has touched for long."""
+"""Seconds between sweeps for expired entries: each touches entries that nothing else has touched for long."""
 
 
 class Entries:
-    """What is kept in this process, for those who cannot wait: up to `size` bytes; what was not used for longest goes first.
+    """A store in this process that never waits: up to `size` bytes; the least recently used entry is evicted first.
 
     What is over is never given again, and its room is taken back when nothing is left that was not used for longer: no order
     by ends is kept, which would cost more than all the rest (docs/explanation/performance.md).
@@ -76,11 +76,11 @@ class Entries:
 
 
 class ProcessMemory:
-    """Keeps up to `size` bytes in this process; what was not used for longest goes first."""
+    """A memory of up to `size` bytes in this process; the least recently used entry is evicted first."""
 
     guarantees = (
-        "what is remembered of jobs is lost with this process: a create that is repeated after a restart, "
-        "or at another replica, starts a second job unless the connector passes the idempotency key on"
+        "Job memory: this process only. "
+        "After a restart a retried create may start a second job (`memory.kind` keeps it)."
     )
     is_shared = False
 

@@ -33,9 +33,7 @@ class RedisMemory:
         SettingsError: the extra `redis` is not installed, or the URL is none.
     """
 
-    guarantees = (
-        "what is remembered of jobs is in Redis: it survives restarts and is shared by all replicas that use it"
-    )
+    guarantees = "Job memory: Redis. It survives restarts and is shared by all replicas that use it."
     is_shared = True
     at_once = None
 

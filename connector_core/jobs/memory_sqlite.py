@@ -30,9 +30,7 @@ class SqliteMemory:
     at_once = None
 
     def __init__(self, path: Path, entries: int, clock: Callable[[], float] | None = None) -> None:
-        self.guarantees = (
-            f"what is remembered of jobs is in {path} and survives a restart of this host; replicas do not share it"
-        )
+        self.guarantees = f"Job memory: {path}. It survives a restart of this host; replicas do not share it."
         self._path = path
         self._entries = entries
         self._clock = clock or SteadyClock()

@@ -97,7 +97,7 @@ class Orphans:
             await self._claims.gone(name)
 
     async def _delete_job(self, connector: ConnectorDescription, resource_meta: bytes, connection: Connection) -> None:
-        """Delete a job that the host has to see to by itself, with what the create brought that led to it."""
+        """Delete a job that no engine will delete, with the connection that its create brought."""
         if envelope.unseal(resource_meta) is not None:
             return
         from connector_core.jobs.retrying import try_patiently
@@ -110,8 +110,7 @@ class Orphans:
             return
         except ConnectorError as error:
             _log.error(
-                "plugin %s: a job that connector %s started for an attempt nobody waits for could not be deleted in %.0f s "
-                "and may be running still: %s",
+                "plugin %s, connector %s: orphan not deleted in %.0f s, it may still be running: %s",
                 connector.plugin.name,
                 connector.name,
                 time.monotonic() - began,
@@ -127,4 +126,6 @@ class Orphans:
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("what earlier attempts left behind could not be seen to: %s", error, exc_info=error)
+        _log.error(
+            "deletion of orphans failed: jobs of earlier attempts may still be running: %s", error, exc_info=error
+        )

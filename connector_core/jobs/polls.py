@@ -46,7 +46,7 @@ _CREATED = JobRecord(phase=Phase.INITIALIZING.value).encode()
 
 
 class _Asking:
-    """What a call ends with, kept for whoever else waits for the same answer: mostly nobody."""
+    """The outcome of a call, for other callers of the same job."""
 
     __slots__ = ("_outcome",)
 
@@ -55,7 +55,7 @@ class _Asking:
 
     @property
     def outcome(self) -> "asyncio.Future[agent_pb2.Resource]":
-        """What the call is going to end with; cancelled if its caller goes."""
+        """The outcome that the call will have; cancelled if its caller goes."""
         if self._outcome is None:
             self._outcome = asyncio.get_running_loop().create_future()
         return self._outcome
@@ -110,7 +110,7 @@ class Polls:
         """Return a job's state; calls for one job at the same time run once, with what the first of them brings.
 
         Raises:
-            ConnectorError: the request is no good, the plugin answers what is no answer, or the error budget is used up.
+            ConnectorError: the request or the plugin's answer is invalid, or the error budget is used up.
         """
         end = time.monotonic() + _patience(timeout, self._limit_of(connector, "get"))
         job = _job_id(connector, offer.resource_meta, offer.output_prefix)
@@ -156,7 +156,7 @@ class Polls:
         try:
             await self._memory.add(key, _CREATED, self._settings.memory.seconds)
         except MemoryUnavailableError as error:
-            _log.warning("the create of a job could not be remembered for its polls: %s", error)
+            _log.warning("create of a job not remembered for its polls: %s", error)
 
     async def ride_out(
         self, connector: ConnectorDescription, offer: JobOffer, error: ConnectorError
@@ -217,7 +217,7 @@ class Polls:
         try:
             return await try_until(end, lambda: self._ask_once(connector, offer, end))
         except DeadlineExceededError as late:
-            raise first from late  # it says more than that the last try was cut
+            raise first from late  # the first error tells the reason; the last one only that its try was cut off
 
     def _ask_once(
         self, connector: ConnectorDescription, offer: JobOffer, end: float
@@ -260,7 +260,7 @@ class Polls:
         if record.failures > self._settings.ride_out.failures or now - since > self._settings.ride_out.seconds:
             raise error
         _log.warning(
-            "plugin %s: get() failed, %d times in a row now, and the last known phase is answered: %s",
+            "plugin %s: get() failed, %d times in a row; answered with the last known phase: %s",
             error.plugin,
             record.failures,
             error,
@@ -272,7 +272,7 @@ class Polls:
         try:
             data = await self._memory.get(_key(job))
         except MemoryUnavailableError as error:
-            _log.warning("a job's last phase could not be looked up: %s", error)
+            _log.warning("lookup of a job's last phase failed: %s", error)
             data = None
         return _known(data)
 
@@ -289,7 +289,7 @@ class Polls:
                 if known.record.is_terminal:
                     return known.record
         except MemoryUnavailableError as error:
-            _log.warning("a job's phase could not be remembered: %s", error)
+            _log.warning("phase of a job not remembered: %s", error)
         return new
 
 
@@ -327,7 +327,7 @@ def _worth_keeping(resource: agent_pb2.Resource) -> bytes | None:
 
 
 def _last_known(record: JobRecord, error: ConnectorError) -> agent_pb2.Resource:
-    """Return the last word, or the last known phase, and say that it is no more than that.
+    """Return the last word, or the last known phase, with a message that says so.
 
     Raises:
         ConnectorError: `error`, where the job has succeeded with outputs that are not known: without them the engine would

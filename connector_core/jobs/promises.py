@@ -87,12 +87,12 @@ class Promises:
         except MemoryUnavailableError:
             if is_over:
                 raise
-            return _under_way("whether do() has ended could not be looked up")
+            return _under_way("lookup of the outcome of do() failed")
         if word:
             told = envelope.unseal(word)
             assert isinstance(told, agent_pb2.Resource)  # noqa: S101 - nothing else is written
             return told
-        # Who shares a memory finds what others run in it. Who does not may be asked for what another replica runs.
+        # Replicas that share a memory find each other's runs in it; others may get polls for a run of another replica.
         is_lost = word is None if self._memory.is_shared else word is not None
         if is_lost or is_over:
             return retryable("the host that ran do() has ended, or does not know of it any more")
@@ -121,7 +121,7 @@ class Promises:
         try:
             await self._memory.put(key, word, self._seconds)
         except MemoryUnavailableError as error:
-            _log.warning("what a create came to that was answered before could not be remembered: %s", error)
+            _log.warning("outcome of a promised create not remembered: %s", error)
         finally:
             del self._running[key]
 

@@ -1,4 +1,4 @@
-"""The last answers of jobs that are not to be asked for more often than every so many seconds."""
+"""The last answers of jobs with a minimum poll interval."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is remembered of a job that is polled."""
+"""Records of polled jobs in the job memory."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ _SHORT = 64
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is remembered of a job.
+    """The record of a job.
 
     Attributes:
         phase: the last one that was answered; INITIALIZING where its create was answered and nothing since.
@@ -58,7 +58,7 @@ def _decode(data: bytes) -> JobRecord:
         known = None if phase is None else Phase(phase).value
         return JobRecord(known, int(failures), float(since), _bytes(resource), _bytes(shown[0]) if shown else None)
     except (ValueError, TypeError):
-        _log.warning("record of a job cannot be read and counts as absent: %d bytes", len(data))
+        _log.warning("unreadable record of a job, treated as absent: %d bytes", len(data))
         return _NOTHING
 
 

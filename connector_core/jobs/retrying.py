@@ -1,4 +1,4 @@
-"""When to try again and when to stop."""
+"""Retries: the pauses between them, and the moment to stop."""
 
 import asyncio
 import math

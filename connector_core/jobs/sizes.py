@@ -1,4 +1,4 @@
-"""What an answer may weigh: the engine receives 4 MiB, and keeps resource metas in its own records."""
+"""Bounds on the size of answers: the engine receives 4 MiB, and keeps resource metas in its own records."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ MAX_TEXT_BYTES = 16 * 1024
 """A job's message beyond this is cut: it goes into the engine's records, for people to read."""
 
 AROUND_BYTES = 128
-"""What an answer takes around its content: the message that it travels in, and a signature."""
+"""The bytes around an answer's content: the message that it travels in, and a signature."""
 
 _MAX_CODE_BYTES = 256
 _MAX_LOG_LINKS = 20

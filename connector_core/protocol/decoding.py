@@ -22,13 +22,13 @@ def decode(message_type: type[M], raw: bytes) -> M:
     """Parse a message.
 
     Raises:
-        InvalidRequestError: the bytes are no such message.
+        InvalidRequestError: the bytes are not such a message.
     """
     try:
         return message_type.FromString(raw)
     except DecodeError as error:
         name = message_type.DESCRIPTOR.full_name
-        raise InvalidRequestError(f"the request's {len(raw)} bytes are no {name}: {error}") from None
+        raise InvalidRequestError(f"the request's {len(raw)} bytes are not a {name}: {error}") from None
 
 
 def category_of(request: object) -> tuple[str, int]:
@@ -53,7 +53,7 @@ def category_of_template(template: TaskTemplate) -> tuple[str, int]:
         InvalidRequestError: it names none.
     """
     if not (name := template.type):
-        raise InvalidRequestError("the request has no task type: fill template.type")
+        raise InvalidRequestError("the request names no task type: fill template.type")
     return name, template.task_type_version
 
 

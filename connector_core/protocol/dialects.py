@@ -1,4 +1,4 @@
-"""How one generation of the protocol writes its messages, for servicers that are the same in all of them."""
+"""Dialects: the messages of one generation of the protocol, for servicers that serve both generations."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -13,7 +13,7 @@ from connector_core.resource import LogPage
 class Dialect(Protocol):
     """Reads requests into the first generation's messages, which connectors know, and writes answers from them.
 
-    Each `read_` method raises an InvalidRequestError for bytes that are no such message.
+    Each `read_` method raises an InvalidRequestError for bytes that are not such a message.
     """
 
     def read_create(self, raw: bytes) -> tuple[agent_pb2.CreateTaskRequest, Connection]:
@@ -37,7 +37,7 @@ class Dialect(Protocol):
         ...
 
     def read_agent_name(self, raw: bytes) -> str:
-        """Read the name that the metadata service is asked for."""
+        """Read the connector's name from a request to the metadata service."""
         ...
 
     def read_listing(self, raw: bytes) -> None:

@@ -19,7 +19,7 @@ HTTP_STATUS_CODES: Mapping[int, StatusCode] = {
     429: StatusCode.RESOURCE_EXHAUSTED,
     501: StatusCode.UNIMPLEMENTED,
 }
-"""What a backend's HTTP status means to the caller; any other above 499 is UNAVAILABLE, below it FAILED_PRECONDITION."""
+"""Status codes by a backend's HTTP status; any other above 499 is UNAVAILABLE, below it FAILED_PRECONDITION."""
 
 
 def foreign_code(error: BaseException) -> StatusCode | None:

@@ -50,7 +50,7 @@ STATUS_CODES: Mapping[type[BaseException], StatusCode] = {
 
 
 class Status(NamedTuple):
-    """What a failed call is answered with: `grpc.aio`'s `abort` takes the three."""
+    """The status of a failed call: the three arguments of `grpc.aio`'s `abort`."""
 
     code: StatusCode
     details: str
@@ -65,7 +65,7 @@ def status_of(error: BaseException, reference: str) -> Status:
         reference: what finds the log line with the traceback, which never goes over the wire.
     """
     if not isinstance(error, errors.ConnectorError):
-        return Status(StatusCode.INTERNAL, f"the host failed; its log says more under {reference}")
+        return Status(StatusCode.INTERNAL, f"internal error in the host; see its log, reference {reference}")
     code = _code_of(error)
     details = f"{_culprit(error)}{error.message or type(error).__name__}"
     if isinstance(error, errors.PluginCallError):
@@ -75,8 +75,8 @@ def status_of(error: BaseException, reference: str) -> Status:
 
 
 def where_to_look(reference: str) -> str:
-    """Return what the details of a plugin's failure end in."""
-    return f" (the log says more under {reference})"
+    """Return the end of the details of a plugin's failure: where its traceback is."""
+    return f" (see the host's log, reference {reference})"
 
 
 def _code_of(error: errors.ConnectorError) -> StatusCode:

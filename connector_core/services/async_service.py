@@ -34,7 +34,7 @@ class AsyncConnectorService:
     Args:
         registry: the connectors.
         jobs: creates, polls and deletes.
-        recorder: is told of calls.
+        recorder: counts and logs calls.
         dialect: the generation of the protocol; the first one's by default.
     """
 

@@ -1,4 +1,4 @@
-"""Which generations of the protocol a host serves, and the services of each."""
+"""The generations of the protocol that a host serves, and the services of each."""
 
 import importlib
 import logging
@@ -27,17 +27,17 @@ _EXTRA = "the extra v2 is not installed: pip install 'connector-core[v2]'"
 
 
 class Generations:
-    """The first generation of the protocol, and the second one where it is wanted and can be had.
+    """The first generation of the protocol, and the second one where it is chosen and available.
 
     Args:
-        settings: what is wanted.
-        secrets: is told of those that callers bring, which have no place in the log.
+        settings: choose the generations.
+        secrets: takes note of those that callers bring, to be kept out of the log.
 
     Attributes:
         without_v2: why the second one is not served; empty where it is.
 
     Raises:
-        SettingsError: the second one is required, and cannot be had.
+        SettingsError: the second one is required, but not available.
     """
 
     def __init__(self, settings: Settings, secrets: SecretSource | None = None) -> None:
@@ -51,14 +51,14 @@ class Generations:
         return _FIRST if self._second is None else (*_FIRST, *_SECOND)
 
     def descriptors(self) -> Sequence[ServiceDescriptor]:
-        """Return the services' descriptors, in the same order; few hosts are asked for what has to be imported for them."""
+        """Return the services' descriptors, in the same order; imported on demand, which few hosts need."""
         from flyteidl.service import agent_pb2
 
         files = [agent_pb2.DESCRIPTOR, *([self._second.DESCRIPTOR] if self._second is not None else [])]
         return [service for file in files for service in sorted(file.services_by_name.values(), key=_place)]
 
     def servicers(self, registry: ConnectorRegistry, jobs: Jobs, recorder: Recorder) -> Mapping[str, object]:
-        """Make who answers, by the services' full names, over one registry and the same jobs."""
+        """Make the servicers, by the services' full names, over one registry and the same jobs."""
         servicers: list[object] = [
             SyncConnectorService(registry, jobs, recorder, self._first),
             AsyncConnectorService(registry, jobs, recorder, self._first),
@@ -80,14 +80,14 @@ def _place(service: ServiceDescriptor) -> int:
 
 
 def _load(wanted: str) -> tuple[Any, str]:
-    """Return the second generation's package, or why there is none."""
+    """Return the second generation's package, or the reason why it is missing."""
     if wanted == "v1":
         return None, "the setting protocols has v1 alone"
     package, reason = _import()
     if package is None and wanted == "both":
         raise SettingsError(f"protocols is both, and engines of the 2.x line cannot be served: {reason}")
     if package is None and reason is not _EXTRA:
-        _log.warning("engines of the 2.x line are not served: %s", reason)
+        _log.warning("not serving engines of the 2.x line: %s", reason)
     return package, reason
 
 

@@ -39,7 +39,7 @@ class HealthService(HealthServicer):
             self._watches.discard(watch)
 
     async def drain(self) -> None:
-        """Say NOT_SERVING to everybody from now on, and let those go who watch."""
+        """Answer NOT_SERVING from now on, and end the streams of watchers."""
         await self.enter_graceful_shutdown()
         await asyncio.gather(*(watch.end() for watch in self._watches))
 

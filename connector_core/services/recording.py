@@ -19,7 +19,7 @@ _REFERENCE_BYTES = 6
 _GIVEN_UP_BYTES = 500
 
 _CLOCKS_APART = 0.1
-"""A client whose deadline passes cancels the call, and that arrives up to so many seconds before the deadline as we know it."""
+"""Seconds before the deadline, as the host knows it, from which a cancelled call counts as one whose deadline passed."""
 
 
 class Recorded(Protocol):
@@ -164,4 +164,4 @@ def record_connector_stream(
 
 
 metadata_request = functools.partial(record_connector_metrics, task_type=NO_TASK_TYPE)
-"""For methods that are about no task type."""
+"""The task type of methods that are not about one."""

@@ -1,4 +1,4 @@
-"""gRPC's reflection, which few hosts are ever asked for: what answers is imported with the first call."""
+"""gRPC's reflection; few hosts ever need it, so the implementation is imported with the first call."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _V1 = "grpc.reflection.v1.ServerReflection"
 
 
 class ReflectionHandler(grpc.GenericRpcHandler):
-    """Finds what answers a call of reflection.
+    """Finds the handler of a call of reflection.
 
     Args:
         descriptors: returns those of the services that are served, beside health and reflection.

@@ -16,7 +16,7 @@ _NEWEST_TRIED = (1, 85)
 
 
 class GrpcServer(Protocol):
-    """What the host needs of a server."""
+    """The interface of a gRPC server that the host uses."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Serve these as well."""
@@ -57,10 +57,13 @@ async def open_server(
             from connector_core.transport.core_server import CoreServer
 
             return CoreServer(options, interceptors, request_seconds)
-        said = f"grpcio {_VERSION} has not the core that is known here: {problem}"
+        newest = ".".join(map(str, _NEWEST_TRIED))
+        state = f"not tested with grpcio {_VERSION} (up to {newest})"
+        if _version() <= _NEWEST_TRIED:
+            state = f"not available with grpcio {_VERSION}"
         if choice == "core":
-            raise SettingsError(f"transport is core, and {said}")
-        _log.warning("%s. Calls are served through grpc.aio, which is slower; a newer connector-core may know it", said)
+            raise SettingsError(f"transport is core: {state} ({problem}); choose auto or aio, or update connector-core")
+        _log.warning("fast transport: %s; using grpc.aio, which is slower (%s)", state, problem)
     from connector_core.transport.aio import AioServer
 
     return AioServer(options, interceptors)

@@ -31,13 +31,13 @@ _NO_DEADLINE = 1e12
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _TEXT = re.compile(rb"[ -~]*")
 _BYTES = re.compile(rb".*", re.DOTALL)
-"""What core sends; how it refuses other metadata differs by its version."""
+"""Metadata that core sends; how it refuses other metadata differs by its version."""
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class CallDetails(NamedTuple):
-    """What handlers are found by, and interceptors see."""
+    """The details of a call by which handlers are found, and which interceptors see."""
 
     method: str
     invocation_metadata: Metadata
@@ -61,8 +61,8 @@ _OK = _status(grpc.StatusCode.OK, "")
 _CANCELLED = _status(grpc.StatusCode.CANCELLED, "the call was cancelled on the host")
 _UNIMPLEMENTED = _status(grpc.StatusCode.UNIMPLEMENTED, "this host serves no such method")
 _NO_REQUEST = _status(grpc.StatusCode.INTERNAL, "the call ended before its request had come")
-_BAD_REQUEST = _status(grpc.StatusCode.INTERNAL, "the request's bytes are no such message")
-_FAILED = _status(grpc.StatusCode.UNKNOWN, "the host failed; its log says more")
+_BAD_REQUEST = _status(grpc.StatusCode.INTERNAL, "the request's bytes are not a message of this method")
+_FAILED = _status(grpc.StatusCode.UNKNOWN, "internal error in the host; see its log")
 
 
 def shown(name: bytes) -> str:
@@ -71,7 +71,7 @@ def shown(name: bytes) -> str:
 
 
 class Common(NamedTuple):
-    """What the calls of a server have in common.
+    """The state that the calls of a server share.
 
     Attributes:
         loop: what they run on.

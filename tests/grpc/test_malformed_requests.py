@@ -46,7 +46,7 @@ async def test_garbage_is_an_invalid_argument(
             call = send(host, f"/{service}/{method}", raw, client_streams=client_streams, server_streams=server_streams)
             error = await refusal(call)
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert f"the request's {len(raw)} bytes are no flyteidl.admin." in details_of(error)
+            assert f"the request's {len(raw)} bytes are not a flyteidl.admin." in details_of(error)
             assert_hides_its_inside(error)
         assert await host.health() == "SERVING"
         assert len(await host.list_connectors()) == 2

@@ -32,8 +32,8 @@ def started(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 
 def stalls(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was logged of loops that do not come round."""
-    return [message for message in caplog.messages if "has not come round" in message]
+    """Return the logged reports of blocked event loops."""
+    return [message for message in caplog.messages if "is blocked: no response" in message]
 
 
 def lag(host: RunningServer, loop: str) -> float:
@@ -64,7 +64,7 @@ async def test_a_loop_that_is_blocked_stalls_nobody_else_and_is_logged_once_with
         await others_are_served(host)
         await eventually(lambda: lag(host, "plugin test-bad connector") > 0.5)
         (report,) = stalls(caplog)
-        assert "plugin 'test-bad connector', connector 'bad connector', create() keeps it to itself" in report
+        assert "running: plugin 'test-bad connector', connector 'bad connector', create(). Use `await`" in report
         assert "gate.block()  # the commonest bug of connector authors" in report
         gate.open()
         assert await call == JOB
@@ -119,7 +119,7 @@ async def test_a_vouched_plugin_that_blocks_the_serving_loop_is_named(caplog: py
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "has not come round" in record.getMessage():
+            if "is blocked: no response" in record.getMessage():
                 told.set()
 
     async def create() -> JobMeta:
@@ -134,8 +134,8 @@ async def test_a_vouched_plugin_that_blocks_the_serving_loop_is_named(caplog: py
     finally:
         logging.getLogger("connector_core").removeHandler(listener)
     (report,) = stalls(caplog)
-    assert report.startswith("the loop of serving has not come round")
-    assert "plugin 'test-bad connector', connector 'bad connector', create() keeps it to itself" in report
+    assert report.startswith("event loop of serving is blocked: no response")
+    assert "running: plugin 'test-bad connector', connector 'bad connector', create(). Use `await`" in report
 
 
 # Hanging
@@ -385,7 +385,7 @@ async def test_a_plugin_that_loses_its_loop_fails_the_calls_on_it_and_gets_anoth
         await failure(other)
         assert Phase((await host.get("bad", JOB)).phase) is Phase.SUCCEEDED
         assert host.server.invoker.abandoned == 0
-        assert len([one for one in caplog.messages if "has closed the loop that it runs on" in one]) == 1
+        assert len([one for one in caplog.messages if one.startswith("event loop closed by code of")]) == 1
 
 
 # When it is started and closed

@@ -59,7 +59,7 @@ async def test_aio_is_what_grpc_brings(no_core: None, caplog: pytest.LogCaptureF
 
 
 async def test_core_without_what_it_takes_is_an_error_that_says_what_is_missing(no_core: None) -> None:
-    with pytest.raises(SettingsError, match=r"transport is core, and grpcio \d.*CompletionQueue"):
+    with pytest.raises(SettingsError, match=r"transport is core: not available with grpcio \d.*CompletionQueue"):
         await open_server("core")
 
 

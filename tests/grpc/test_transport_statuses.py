@@ -87,7 +87,7 @@ class TestStatuses:
             calls = (server.one, server.out, server.into, server.both)
             for name, call in zip(handlers, calls, strict=True):
                 caplog.clear()
-                assert await outcome(call(name)) == (StatusCode.UNKNOWN, "the host failed; its log says more")
+                assert await outcome(call(name)) == (StatusCode.UNKNOWN, "internal error in the host; see its log")
                 (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
                 assert f"/{SERVICE}/{name}" in record.getMessage()
                 assert record.exc_info is not None
@@ -116,7 +116,7 @@ class TestStatuses:
 
         async with serving("core", One=one(fail), Out=out(fail_later), Written=out(fail), Echo=one(echo)) as server:
             call = server.one(name) if name == "One" else server.out(name)
-            assert await outcome(call) == (StatusCode.UNKNOWN, "the host failed; its log says more")
+            assert await outcome(call) == (StatusCode.UNKNOWN, "internal error in the host; see its log")
             assert await server.one("Echo", b"x") == b"x"
 
     async def test_a_handler_that_cancels_itself_ends_the_call_as_cancelled(self) -> None:
@@ -182,7 +182,7 @@ class TestStatuses:
 
         async with serving("core", One=one(refuse), Out=out(refuse_later)) as server:
             for call in (server.one("One"), server.out("Out")):
-                assert await outcome(call) == (StatusCode.UNKNOWN, "the host failed; its log says more")
+                assert await outcome(call) == (StatusCode.UNKNOWN, "internal error in the host; see its log")
 
     async def test_a_handler_that_cannot_be_found_out_ends_the_call(self) -> None:
         class Broken(grpc.GenericRpcHandler):
@@ -192,7 +192,7 @@ class TestStatuses:
         async with serving("core", One=one(echo)) as server:
             server.server.add_generic_rpc_handlers([Broken()])
             unary: Any = server.channel.unary_unary("/other.Service/One")
-            assert await outcome(unary(b"")) == (StatusCode.UNKNOWN, "the host failed; its log says more")
+            assert await outcome(unary(b"")) == (StatusCode.UNKNOWN, "internal error in the host; see its log")
             assert await server.one("One", b"x") == b"x"
 
 

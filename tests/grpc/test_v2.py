@@ -418,7 +418,7 @@ class TestRefusals:
             call: Any = host.channel.unary_unary(f"/{ASYNC}/{method}")
             error = await refusal(call(b"\xff\xff\xff\xff"))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert details_of(error).startswith(f"the request's 4 bytes are no flyteidl2.connector.{method}Request")
+        assert details_of(error).startswith(f"the request's 4 bytes are not a flyteidl2.connector.{method}Request")
 
     async def test_a_task_type_that_nobody_serves_is_not_found_and_no_label(self) -> None:
         async with running_server(Jobs("spark")) as host:

@@ -22,7 +22,7 @@ def test_one_seed_gives_the_same_requests_again() -> None:
 async def test_a_servicer_that_fails_is_noticed() -> None:
     host = WireHost(Answers("sync"))
     del host.registry._by_name  # a bug of the host's own
-    with pytest.raises(AssertionError, match=r"GetAgent.*it was answered INTERNAL: the host failed"):
+    with pytest.raises(AssertionError, match=r"GetAgent.*it was answered INTERNAL: internal error in the host"):
         await drive(host, [Sent("GetAgent", (b"\x0a\x01x",))])
     await host.close()
 

@@ -115,7 +115,9 @@ async def test_a_host_that_is_away_for_a_moment_is_asked_again_and_that_is_said_
 
 @pytest.mark.parametrize(("is_own", "asked"), [(True, 1), (False, 6)])
 async def test_a_bug_in_this_process_is_not_asked_for_again(is_own: bool, asked: int) -> None:
-    failures = [CallError(f"answered INTERNAL (the log says more under {n:012x})", Code.INTERNAL) for n in range(6)]
+    failures = [
+        CallError(f"answered INTERNAL (see the host's log, reference {n:012x})", Code.INTERNAL) for n in range(6)
+    ]
     watched = Watched(*failures)
     watched.host.is_own = is_own
     with pytest.raises(CallError, match="INTERNAL"):

@@ -1,4 +1,4 @@
-"""A loop that does not come round is reported once, with the culprit's name and stack."""
+"""A blocked event loop is reported once, with the culprit's name and stack."""
 
 import asyncio
 import logging
@@ -34,8 +34,8 @@ async def test_code_that_blocks_its_loop_is_named_once_and_the_lag_is_shown(capl
         await call
         await eventually(lambda: lag() == 0)
     await invoker.close(PATIENCE)
-    reports = [record.getMessage() for record in caplog.records if "has not come round" in record.getMessage()]
+    reports = [record.getMessage() for record in caplog.records if "is blocked: no response" in record.getMessage()]
     culprit = [report for report in reports if "plugin warehouse" in report]
     assert len(culprit) == 1
-    assert "plugin 'warehouse', connector 'job connector', delete() keeps it to itself" in culprit[0]
+    assert "running: plugin 'warehouse', connector 'job connector', delete(). Use `await`" in culprit[0]
     assert "block_the_loop" in culprit[0]

@@ -114,7 +114,7 @@ def test_no_code_says_that_all_is_well_or_that_nobody_knows() -> None:
 
 def test_details_name_plugin_and_operation_and_the_way_to_the_log() -> None:
     details = status_of(raised(KeyError("table")), "abc123").details
-    assert details == "plugin 'warehouse', create(): KeyError: 'table' (the log says more under abc123)"
+    assert details == "plugin 'warehouse', create(): KeyError: 'table' (see the host's log, reference abc123)"
 
 
 def test_an_authors_message_stands_as_it_is() -> None:
@@ -159,7 +159,9 @@ def test_what_fits_is_left_alone(text: str) -> None:
 
 
 def test_the_reference_survives_the_cut() -> None:
-    assert status_of(raised(ValueError("€" * 20_000)), "abc123").details.endswith("(the log says more under abc123)")
+    assert status_of(raised(ValueError("€" * 20_000)), "abc123").details.endswith(
+        "(see the host's log, reference abc123)"
+    )
 
 
 def test_a_message_that_is_no_valid_text_is_sent_as_far_as_it_is() -> None:

@@ -30,7 +30,7 @@ class V2:
     """Reads and writes the second generation's messages.
 
     Args:
-        note: is told of the secrets that come, so that they can be kept out of the log.
+        note: called with the secrets that come, so that they can be kept out of the log.
     """
 
     def __init__(self, note: Callable[[Iterable[SecretStr]], None]) -> None:

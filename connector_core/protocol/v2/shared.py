@@ -1,4 +1,4 @@
-"""Which messages the two generations share, and whether they still write them in the same bytes.
+"""The messages that the two generations share, and a check that both still write them in the same bytes.
 
 `flyteidl2` began as a copy of `flyteidl`: fields of one number hold the same, whatever they are called, and a map is written
 as a list of its entries is. Nobody promises that it stays so. What is passed on as bytes is therefore looked at when
@@ -34,7 +34,7 @@ SHARED: Mapping[type[Message], type[Message]] = {
     literals_1.LiteralMap: common_pb2.Outputs,
     metrics_1.ExecutionMetricResult: metrics_2.ExecutionMetricResult,
 }
-"""What is passed from one generation to the other as bytes: requests one way, parts of answers the other."""
+"""The messages passed from one generation to the other as bytes: requests one way, parts of answers the other."""
 
 
 def contradictions(shared: Mapping[type[Message], type[Message]] = SHARED) -> list[str]:
