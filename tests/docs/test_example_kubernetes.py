@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connector_core.plugins import installed_plugins, load_plugins
 from connector_core.secrets import SecretSource
 from connector_core.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
 from tests.support.environments import ROOT
@@ -305,8 +306,21 @@ def test_the_engine_has_the_plugin_that_is_configured_and_only_one_of_its_two_na
     assert set(plugins["default-for-task-types"].values()) <= set(plugins["enabled-plugins"])
 
 
-def test_the_engine_learns_the_task_types_from_the_host() -> None:
-    assert not {"supportedTaskTypes", "connectorForTaskTypes"} & CONNECTOR_SERVICE.keys()
+def test_the_engine_keeps_the_routes_of_all_task_types_of_the_image() -> None:
+    """Types that it learns from a poll alone are un-routed when a poll fails, and lose their running tasks."""
+    (install,) = [shlex.split(value) for _, value in dockerfile() if "pip install" in value]
+    installed = {Path(word.split("[")[0]).name for word in install if word.startswith("./")}
+    result = load_plugins([source for source in installed_plugins() if source.identity.name in installed])
+    served = {category.name for plugin in result.loaded for one in plugin.descriptions for category in one.categories}
+    assert served
+    assert sorted(served) == CONNECTOR_SERVICE["supportedTaskTypes"]
+    assert "connectorForTaskTypes" not in CONNECTOR_SERVICE
+
+
+def test_the_tag_that_is_built_is_the_tag_that_is_deployed() -> None:
+    built = re.findall(r"docker build .* -t (\S+) ", (FOLDER / "README.md").read_text())
+    (image,) = KUSTOMIZATION["images"]
+    assert built == [f"{image['name']}:{image['newTag']}"]
 
 
 def test_the_readme_explains_every_file() -> None:
