@@ -1,0 +1,1 @@
+"""A Flyte connector that runs SQL on PostgreSQL."""
