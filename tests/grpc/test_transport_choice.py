@@ -19,7 +19,7 @@ from tests.fakes import Jobs
 from tests.support.bytes_server import ARITIES, serving
 from tests.support.transports import serve_through
 
-_MODULES = ("answers", "calls", "completions", "held_statuses", "methods", "probe", "requests", "server")
+_MODULES = ("calls", "completions", "core_server", "held_statuses", "methods", "probe", "receiving", "sending")
 
 
 @pytest.fixture
