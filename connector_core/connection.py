@@ -1,4 +1,4 @@
-"""What a caller brings for a connector to reach its backend with, in place of the host's own secrets."""
+"""Connections: a caller's own credentials for a connector's backend, in place of the host's secrets."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     Attributes:
         secrets: by name; `.get_secret_value()` of one is its text, everything else hides it.
-        configs: what is no secret, such as an account or an address, by name.
+        configs: settings that are not secret, such as an account or an address, by name.
         task_type: the task type that it is meant for, where the caller says so.
     """
 

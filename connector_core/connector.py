@@ -1,4 +1,4 @@
-"""What an author of a connector subclasses: the object that talks to one external system."""
+"""Base classes of connectors: objects that each talk to one external system."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ _LARGEST_VERSION = 2**31 - 1  # the protocol's int32
 
 
 class ConnectorBase(ABC):
-    """What async and sync connectors share; subclass `AsyncConnectorBase` or `SyncConnectorBase`.
+    """The base of async and sync connectors; subclass `AsyncConnectorBase` or `SyncConnectorBase`.
 
     Attributes may be set on the class or on the instance.
 
@@ -81,7 +81,7 @@ class AsyncConnectorBase(ConnectorBase, Generic[MetaT]):
 
     @abstractmethod
     def delete(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
-        """Cancel the job; a job that is gone is no error."""
+        """Cancel the job; a job that is gone is not an error."""
 
 
 class SyncConnectorBase(ConnectorBase):
@@ -100,7 +100,7 @@ def categories_of(connector: ConnectorBase) -> tuple[TaskCategory, ...]:
     """Return the task categories that a connector serves.
 
     Raises:
-        InvalidConnectorError: it names none, or in a form that is none.
+        InvalidConnectorError: it names none, or in an invalid form.
     """
     given: Iterable[TaskCategory | str] = connector.task_categories
     where = f"{_class(connector)}.task_categories"
@@ -125,11 +125,11 @@ def _checked(category: TaskCategory) -> TaskCategory:
     version: object = category.version
     if not isinstance(version, int) or not 0 <= version <= _LARGEST_VERSION:
         raise ValueError(
-            f"the version {version!r} of {category.name!r} is no whole number from 0 to {_LARGEST_VERSION}"
+            f"the version {version!r} of {category.name!r} is not a whole number from 0 to {_LARGEST_VERSION}"
         )
     if TaskCategory.parse(str(category)) != category:
         raise ValueError(
-            f"{category.name!r} is no name of a task type: it reads as {TaskCategory.parse(str(category))!r}"
+            f"{category.name!r} is not the name of a task type: it reads as {TaskCategory.parse(str(category))!r}"
         )
     return category
 
@@ -138,7 +138,7 @@ def metadata_type_of(connector: "AsyncConnectorBase[Any]") -> type[ResourceMeta]
     """Return the type of a connector's resource metas.
 
     Raises:
-        InvalidConnectorError: neither `metadata_type` nor the type parameter says it, or it is no dataclass.
+        InvalidConnectorError: neither `metadata_type` nor the type parameter names it, or it is not a dataclass.
     """
     found = connector.metadata_type or _type_argument(type(connector))
     if isinstance(found, type) and issubclass(found, ResourceMeta):
@@ -158,7 +158,7 @@ def _refuse_undecorated(meta_type: type[ResourceMeta]) -> None:
     if is_decorated or adds_nothing or meta_type.encode is not ResourceMeta.encode:
         return
     name = f"{meta_type.__module__}.{meta_type.__qualname__}"
-    raise InvalidConnectorError(f"{name} is no dataclass: write @dataclass above it, or override encode and decode")
+    raise InvalidConnectorError(f"{name} is not a dataclass: write @dataclass above it, or override encode and decode")
 
 
 def _type_argument(connector_type: type) -> object:

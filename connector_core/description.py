@@ -1,4 +1,4 @@
-"""What a host knows of a connector without having it: a value that prints, travels as JSON and compares."""
+"""Descriptions of connectors: values that print, travel as JSON and compare, without the connector itself."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from connector_core.task import TaskCategory
 
 
 class PluginIdentity(msgspec.Struct, frozen=True):
-    """Where a connector comes from: the plugin's name, and its distribution where it was installed as one.
+    """The origin of a connector: the plugin's name, and its distribution where it was installed as one.
 
     `bridge` is the name of the plugin that made it one of this host, where it was written for another.
     """
@@ -69,7 +69,7 @@ class ConnectorDescription(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def is_sync(self) -> bool:
-        """Whether it answers in one `do`."""
+        """True if it answers in one `do`."""
         return self.side == "sync"
 
     @property

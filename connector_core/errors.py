@@ -1,4 +1,4 @@
-"""What went wrong, whose fault it is and whether trying again can help; nothing about gRPC.
+"""Errors: each says whose fault it is and whether a retry can help; nothing here is about gRPC.
 
 Connector authors raise the errors below `PermanentError` and `TransientError`. A failure is permanent only when it says
 so: whatever else a plugin raises counts as transient, since a backend's hiccup can surface as any exception.
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is."""
+    """The party at fault for a failure."""
 
     CALLER = "caller"
     PLUGIN = "plugin"
@@ -19,7 +19,7 @@ class Fault(StrEnum):
 
 
 class InPoll(StrEnum):
-    """What becomes of a job whose GetTask fails: the engine counts failed polls, and gives a job up after six."""
+    """The answer to a GetTask that fails: the engine counts failed polls, and gives a job up after six."""
 
     RIDDEN_OUT = "ridden out"
     """The last known phase is answered, while the error budget lasts."""
@@ -170,7 +170,7 @@ class IllegalAnswerError(PluginCallError):
 
 
 class MemoryUnavailableError(TransientError):
-    """What the host remembers of jobs cannot be reached."""
+    """The job memory cannot be reached."""
 
     fault = Fault.HOST
 
@@ -236,7 +236,7 @@ def permanent_http_error(error: BaseException) -> PermanentError | None:
     """Return what an HTTP client's exception means where trying again cannot help; `None` for any other exception.
 
     httpx, requests, aiohttp, urllib and the SDKs built on them carry the answer's status, 400 to 499 of which say that the
-    request is no good as it is.
+    request is invalid as it is.
     """
     status = _http_status(error)
     if status is None or not 400 <= status <= 499 or status in _PASSING:

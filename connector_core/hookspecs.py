@@ -43,7 +43,7 @@ class BridgedPlugin(msgspec.Struct, frozen=True):
 
 
 class Adopted(msgspec.Struct):
-    """What a bridge saw appear while a module was imported; `note` says why there may be nothing to serve of it."""
+    """The foreign plugins that appeared while a bridge imported a module; `note` says why there may be nothing to serve."""
 
     connectors: list[ConnectorBase] = msgspec.field(default_factory=list)
     note: str = ""

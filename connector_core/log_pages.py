@@ -33,7 +33,7 @@ def cut_page(page: LogPage) -> list[LogPage]:
 
 
 def _cut_text(line: str) -> tuple[str, int]:
-    """Return a line that fits, and its size in bytes; lone surrogates, which stand for bytes that are no text, are replaced."""
+    """Return a line that fits, and its size in bytes; lone surrogates (bytes that are not text) are replaced."""
     if line.isascii() and len(line) <= MAX_LINE_BYTES:
         return line, len(line)
     encoded = line.encode(errors="replace")

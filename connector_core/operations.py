@@ -32,12 +32,12 @@ class Kind(StrEnum):
 
     @property
     def is_blocking(self) -> bool:
-        """Whether the code occupies a thread."""
+        """True if the code occupies a thread."""
         return self in _BLOCKING
 
     @property
     def is_stream(self) -> bool:
-        """Whether the code yields its answer in pieces."""
+        """True if the code yields its answer in pieces."""
         return self in _STREAMS
 
 

@@ -1,4 +1,4 @@
-"""What a connector answers: a job's state and its log lines."""
+"""Answers of connectors: a job's state and its log lines."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Phase(IntEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job in this phase stays in it."""
+        """True if a job in this phase stays in it."""
         return self in TERMINAL_PHASES
 
 
@@ -39,7 +39,7 @@ TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.ABORTED, Phase.FAILED, Phase
 
 
 class LinkType(IntEnum):
-    """What a link leads to, for consoles of the 2.x line: `flyteidl2.core.TaskLog.LinkType`."""
+    """The target of a link, for consoles of the 2.x line: `flyteidl2.core.TaskLog.LinkType`."""
 
     EXTERNAL = 0
     DASHBOARD = 1

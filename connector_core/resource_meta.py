@@ -68,7 +68,7 @@ class ResourceMeta:
 
 @cache
 def _is_plain(meta_type: Any) -> bool:
-    """Whether all fields are of types that msgspec and `json` write alike, as those of most are."""
+    """Return whether all fields are of types that msgspec and `json` write alike, as most are."""
     return all(field.type in _PLAIN for field in dataclasses.fields(meta_type))
 
 
@@ -122,7 +122,7 @@ def _write_other(value: Any) -> Any:
         return str(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    raise TypeError(f"an object of type {type(value).__name__} has no form in JSON")
+    raise TypeError(f"an object of type {type(value).__name__} cannot be written as JSON")
 
 
 def _read_other(kind: Any, value: Any) -> Any:
@@ -151,7 +151,7 @@ def _read_patiently(meta_type: type[MetaT], data: bytes) -> MetaT:
     except msgspec.ValidationError as error:
         raise _explain(meta_type, str(error)) from None
     except (ValueError, RecursionError):
-        raise InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: it is no JSON") from None
+        raise InvalidResourceMetaError(f"resource meta is not a {meta_type.__name__}: it is not JSON") from None
 
 
 def _without_default_nulls(meta_type: type[ResourceMeta], fields: Any) -> Any:
@@ -169,9 +169,9 @@ def _explain(meta_type: type[ResourceMeta], said: str) -> InvalidResourceMetaErr
     if missing := _MISSING.fullmatch(message):
         message, where = "it is required", ".".join(filter(None, [where, missing[1]]))
     elif message.startswith("Invalid enum value"):
-        message = "it is none of the values that there are"  # without the one that it is
+        message = "it is not one of the known values"  # without the one that it is
     if not where:
-        return InvalidResourceMetaError(f"resource meta is no {meta_type.__name__}: {message}")
+        return InvalidResourceMetaError(f"resource meta is not a {meta_type.__name__}: {message}")
     return InvalidResourceMetaError(
-        f"resource meta is no {meta_type.__name__}: field {where!r}: {message}", field=where
+        f"resource meta is not a {meta_type.__name__}: field {where!r}: {message}", field=where
     )

@@ -40,7 +40,7 @@ class SecretStr:
 
 
 class SecretSource:
-    """Where secrets are mounted: environment variables with a prefix, then files in a folder.
+    """The places of secrets: environment variables with a prefix, then files in a folder.
 
     The defaults are those of flytekit (`FLYTE_SECRETS_ENV_PREFIX`, `FLYTE_SECRETS_DEFAULT_DIR`), which deployments use.
     """

@@ -223,7 +223,7 @@ class ConnectorServer:
     async def _fail_with(self, server: GrpcServer) -> None:
         error = await server.ended()
         self.failure = f"gRPC is no longer served, although nobody stopped it: {type(error).__name__}: {error}"
-        _log.critical("%s. The host has to be started anew", self.failure)
+        _log.critical("%s; restart the host", self.failure)
         self.has_failed.set()
 
     async def _drain(self) -> None:
@@ -248,7 +248,7 @@ class ConnectorServer:
         )
 
     def _listeners(self) -> Iterable[CallListener]:
-        """Who is told of calls that have ended."""
+        """The listeners of calls that have ended."""
         if self.tracing is not None:
             yield self.tracing.describe
         if self._recent is not None:

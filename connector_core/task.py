@@ -1,4 +1,4 @@
-"""Which task a call is about: its category, its identity and the key that makes its creation idempotent."""
+"""The task of a call: its category, its identity and the key that makes its creation idempotent."""
 
 import hashlib
 import re
@@ -28,7 +28,9 @@ class TaskCategory(NamedTuple):
         """
         match = _CATEGORY.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is no task category: write NAME or NAME@VERSION, such as 'spark' or 'spark@1'")
+            raise ValueError(
+                f"{text!r} is not a task category: write NAME or NAME@VERSION, such as 'spark' or 'spark@1'"
+            )
         return cls(match["name"], int(match["version"] or 0))
 
     def __str__(self) -> str:
@@ -56,7 +58,7 @@ def idempotency_key(task_execution: TaskExecutionIdentifier, output_prefix: str)
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """Which attempt of which task a create is for.
+    """The attempt of a task that a create is for.
 
     Attributes:
         key: its idempotency key.

@@ -50,7 +50,7 @@ _OF_THE_MAIN_THREAD = {
     "only be called from the main thread": _SIGNALS,
     "There is no current event loop in thread": "this thread has no event loop: take one in an `async def`, such as start()",
 }
-"""What only the main thread can do, by the words that Python and uvloop have for it, and what plugin code can do instead."""
+"""Hints for errors about the main thread, by the words of Python and uvloop: what plugin code can do instead."""
 
 
 def main_thread_hint(text: str) -> str:

@@ -67,11 +67,11 @@ class ListedPlugin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def first_line(self) -> str:
-        """Why it failed, or was skipped, in a line."""
+        """The reason why it failed, or was skipped, in a line."""
         return self.reason.splitlines()[0] if self.reason else "no reason given"
 
     def is_of(self, names: Collection[str]) -> bool:
-        """Whether it belongs to one of these distributions (canonical names)."""
+        """Return whether it belongs to one of these distributions (canonical names)."""
         return self.distribution is not None and canonicalize_name(self.distribution) in names
 
     def __str__(self) -> str:

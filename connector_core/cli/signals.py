@@ -39,7 +39,7 @@ def unblock() -> None:
 
 
 class Signals:
-    """What signals do while a host serves.
+    """The signal handlers of a host that serves.
 
     Args:
         settings: as the host has them.

@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
     @property
     def time(self) -> datetime:
-        """When, in UTC."""
+        """The time, in UTC."""
         return datetime.fromtimestamp(self.created, UTC)
 
 

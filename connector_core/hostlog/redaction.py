@@ -1,4 +1,4 @@
-"""What must not be in a log: values under names of secrets, resource metas, and secrets that the host has handed out."""
+"""Redaction of logs: values under names of secrets, resource metas, and secrets that the host has handed out."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +44,7 @@ _IN_URL = re.compile(r"(?P<user>://[^\s/:@]{0,200}:)[^\s/@]{1,2000}(?=@)")
 
 
 def is_secret(name: str, value: object) -> bool:
-    """Whether the value under a name is one that must not be logged."""
+    """Return whether the value under a name must be kept out of the log."""
     is_always, is_unless_a_number = (_words if len(name) <= _LONGEST_KNOWN_NAME else _words.__wrapped__)(name)
     return is_always or (is_unless_a_number and not (value is None or isinstance(value, int | float)))
 

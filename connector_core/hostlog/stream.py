@@ -71,7 +71,7 @@ class HostLog:
 
     @property
     def dropped(self) -> int:
-        """How many lines nobody read in time."""
+        """The number of lines dropped because nobody read them in time."""
         return self._writer.dropped
 
     def write(self, record: logging.LogRecord) -> None:
@@ -87,7 +87,7 @@ class HostLog:
         return self._writer.flush(_SECONDS_TO_FLUSH)
 
     def set_levels(self, levels: Mapping[str, str]) -> None:
-        """Hold to other levels from now on; loggers that are no longer named are as their parents are."""
+        """Set other levels; loggers without a level of their own inherit their parent's."""
         root = levels.get("root", "info")
         gone = {name: "notset" for name in self._levels if name not in levels}
         self._levels = {**gone, "root": root, "connector_core": root, **levels}
@@ -145,7 +145,7 @@ class _Placeholder(logging.Handler):
 
 
 def wants_colours(environment: Mapping[str, str], is_terminal: bool) -> bool:
-    """Whether to write colours: as no-color.org and force-color.org have it."""
+    """Return whether to write colours, by the rules of no-color.org and force-color.org."""
     if environment.get("NO_COLOR"):
         return False
     if environment.get("FORCE_COLOR"):
@@ -210,7 +210,7 @@ def _hush_bad_metadata() -> Callable[[], None]:
 
 
 def _prints(handler: logging.Handler) -> bool:
-    """Whether a handler writes to stdout or stderr, as `StreamHandler` and rich's `RichHandler` do."""
+    """Return whether a handler writes to stdout or stderr, as `StreamHandler` and rich's `RichHandler` do."""
     stream: Any = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
     try:
         return stream is not None and stream.fileno() in {_STDOUT, _STDERR}

@@ -47,7 +47,7 @@ class Connection(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no whole request is being answered."""
+        """True if no whole request is being answered."""
         return self._asking is not None
 
     def cut(self) -> None:

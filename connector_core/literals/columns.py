@@ -119,5 +119,5 @@ def _literal_type(column_type: Any, depth: int) -> LiteralType | None:
 def _find(table: Mapping[Any, int], column_type: Any) -> Any:
     try:
         return table.get(column_type)
-    except TypeError:  # a value that cannot be hashed is no type
+    except TypeError:  # a value that cannot be hashed is not a type
         return None

@@ -1,4 +1,4 @@
-"""What an error calls a literal type."""
+"""Names of literal types in errors."""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Which kind of Python value a value is: the exact types that conversions know, and the stand-ins for all others."""
+"""Kinds of Python values: the exact types that conversions know, and the stand-ins for all others."""
 
 import sys
 from collections.abc import Mapping

@@ -1,14 +1,14 @@
-"""How a conversion refuses a value: with a reason, which gathers the position on its way out."""
+"""Refusals of conversions: a reason, which gathers the value's position on its way out."""
 
 import reprlib
 
 from connector_core.errors import LiteralError, OffloadedLiteralError
 
 MAX_DEPTH = 100
-"""How deep literals and data inside them may be nested: far from Python's own recursion limit on any stack."""
+"""The deepest nesting of literals and data inside them: far from Python's own recursion limit on any stack."""
 
 MAX_MESSAGE_DEPTH = 28
-"""How deep nested literals may be made: a map takes three messages a level and protobuf's parsers stop at 100."""
+"""The deepest nesting of literals written here: a map takes three messages a level; protobuf's parsers stop at 100."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60

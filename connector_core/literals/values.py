@@ -1,4 +1,4 @@
-"""Small value types for the literals that Python has no type of its own for."""
+"""Small value types for literals without a Python type of their own."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +62,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class ErrorValue:
-    """What the engine hands to a workflow's failure node."""
+    """The error that the engine hands to a workflow's failure node."""
 
     message: str
     failed_node_id: str = ""

@@ -63,7 +63,7 @@ class Distribution:
 
 
 class TallyKey(NamedTuple):
-    """Which requests are counted together; the names of plugin and connector are empty where there is none."""
+    """The key of requests that are counted together; plugin and connector are empty where there is none."""
 
     task_type: str
     operation: str

@@ -85,7 +85,7 @@ class _Slot(msgspec.Struct):
     failed: int = 0
     callers: int = 0
     durations: Counter[float] = msgspec.field(default_factory=Counter)
-    """How many took about so many seconds."""
+    """The numbers of calls by seconds, roughly."""
 
 
 class SlottedCounts:
@@ -177,7 +177,7 @@ _NOTHING = _Seen(0, 0, 0, ())
 
 
 class Observer:
-    """When calls ended: they are counted once, for Prometheus, and what has come to the counts is read once a second.
+    """Counts of calls by the second in which they ended: Prometheus' own counts, read once a second.
 
     Args:
         metrics: the counts.
@@ -203,7 +203,7 @@ class Observer:
         try:
             await self._run()
         except Exception:  # noqa: BLE001 - HTTP is served without it
-            _log.critical("the console is not kept up to date any more: the host has a bug", exc_info=True)
+            _log.critical("console stopped updating: internal error in the host", exc_info=True)
 
     async def _run(self) -> None:
         while not self._stopping.is_set():

@@ -36,7 +36,7 @@ CALLERS = "callers"
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which calls somebody wants to see.
+    """A filter of recent calls.
 
     Attributes:
         text: found, in any case, in task type, connector, plugin, execution, status or reference; all words of it.

@@ -236,7 +236,7 @@ def _write_line(level: int, record: CallRecord, error: Exception | None, left_ou
     if error is not None:
         outcome += f" [{record.reference}]: {record.message}"
     if left_out:
-        outcome += f" ({left_out:,} like it had no line of their own: see them with `connector_core.calls=debug`)"
+        outcome += f" ({left_out:,} similar calls left out: set `connector_core.calls=debug` to log them)"
     _log.log(
         level,
         "%s of %s %s %s",

@@ -1,4 +1,4 @@
-"""What the operator decides of loaded plugins: which one serves what, which ones the host needs, which risks it takes."""
+"""The operator's choices among loaded plugins: which plugin serves what, which ones are required, which risks are taken."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -103,7 +103,7 @@ class LoadedPlugin(FoundPlugin, frozen=True):
 
     @property
     def descriptions(self) -> tuple[ConnectorDescription, ...]:
-        """What the host knows of the connectors."""
+        """The descriptions of the connectors."""
         return tuple(connector.description for connector in self.connectors)
 
 
@@ -126,7 +126,7 @@ class SkippedPlugin(FoundPlugin, frozen=True):
 
 
 class PluginLoadResult(msgspec.Struct, frozen=True):
-    """What became of every plugin that was found, and the damaged distributions that were met on the way."""
+    """The outcome of discovery: every plugin that was found, and the damaged distributions."""
 
     loaded: tuple[LoadedPlugin, ...] = ()
     failed: tuple[FailedPlugin, ...] = ()

@@ -165,7 +165,7 @@ def _newest(same: "Sequence[_Metadata]") -> "_Metadata":
 
 
 class _Metadata:
-    """What is read of one distribution, and the flaws that were found in it."""
+    """The entry points of one distribution, and the flaws found in it."""
 
     def __init__(self, distribution: Any) -> None:
         self._distribution = distribution
@@ -184,12 +184,12 @@ class _Metadata:
 
     @property
     def is_leftover(self) -> bool:
-        """Whether it is a folder that pip had moved out of the way."""
+        """Return whether it is a folder that pip had moved out of the way."""
         return self._stem[0].startswith("~")
 
     @cached_property
     def key(self) -> str:
-        """What tells distributions apart."""
+        """The identity of a distribution."""
         return re.sub(r"[-_.]+", "-", self._stem[0] or self.name or self.path).lower()
 
     @cached_property

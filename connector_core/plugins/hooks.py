@@ -38,7 +38,7 @@ class Bridge(NamedTuple):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What came of a plugin's hooks; its identity names the bridge that knows all that it brings."""
+    """The outcome of a plugin's hooks; its identity names the bridge that knows all that it brings."""
 
     identity: PluginIdentity
     connectors: tuple[InspectedConnector, ...]
@@ -214,7 +214,7 @@ def _unknown_argument(plugin: Any, source: PluginSource) -> str | None:
 
 
 def _summary(plugin: Any) -> str:
-    """What a plugin says of itself, shown where it brings no connector."""
+    """The plugin's own summary, shown where it brings no connector."""
     if isinstance(plugin, _Hooks):
         return plugin.found.summary
     documentation = inspect.getdoc(plugin) if isinstance(plugin, ModuleType) else None

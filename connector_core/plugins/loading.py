@@ -31,7 +31,7 @@ from connector_core.texts import main_thread_hint
 
 
 class PluginSelection(msgspec.Struct, frozen=True):
-    """Which plugins to load, with which sections of the settings, and in how many seconds each.
+    """The plan of loading: which plugins, with which sections of the settings, in how many seconds each.
 
     `names` are those of all that were found; `places` are what tasks may use whatever the sections say; 0 for `load_timeout`
     loads plugins in the caller's thread, however long it takes.
@@ -45,7 +45,7 @@ class PluginSelection(msgspec.Struct, frozen=True):
     load_timeout: float = 60
 
     def reason_to_skip(self, plugin: PluginIdentity) -> str | None:
-        """Say why the settings keep a plugin out, if they do; who lets in a bridge lets in what it brings, and the reverse."""
+        """Say why the settings keep a plugin out, if they do; allowing a bridge allows its plugins, and the reverse."""
         name = plugin.name
         if name in self.block:
             return "blocked by --block-plugin"

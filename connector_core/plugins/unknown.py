@@ -50,7 +50,7 @@ def _limits(names: Iterable[str], place: str, result: PluginLoadResult, plugins:
 
 
 def _preferences(settings: Settings, result: PluginLoadResult, plugins: Collection[str]) -> Iterator[str]:
-    """What is preferred is checked where the plugin was loaded, since only then is known what it brings."""
+    """Yield unknown preferences; each is checked where the plugin was loaded, since only then is known what it brings."""
     brought = {plugin.identity.name: plugin.descriptions for plugin in result.loaded}
     for about, plugin in settings.prefer.items():
         place = f"prefer {about}={plugin}"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 SocketAddress = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
-"""What a socket is made and bound with."""
+"""The parameters of a bound socket."""
 
 
 class Address(NamedTuple):
@@ -28,12 +28,12 @@ class Address(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it stands for all addresses of this machine."""
+        """True if it stands for all addresses of this machine."""
         return self.host in _WILDCARDS
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is an address that only this machine can reach."""
+        """True if only this machine can reach it."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

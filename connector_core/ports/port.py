@@ -21,7 +21,7 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class GrpcListener(Protocol):
-    """What a port needs of the gRPC server that it is given to."""
+    """The interface of the gRPC server that a port is given to."""
 
     def add_insecure_port(self, address: str) -> int:
         """Listen without TLS, and return the port; `RuntimeError` where it cannot be bound."""
@@ -49,27 +49,27 @@ class Port:
 
     @property
     def number(self) -> int:
-        """The port's number: the one that was asked for, until it is reserved."""
+        """The port's number: the requested one, until it is reserved."""
         return self._bound[0].port if self._bound else self._asked.port
 
     @property
     def address(self) -> Address:
-        """The host as it was asked for, and the port's number."""
+        """The host as requested, and the port's number."""
         return Address(self._asked.host, self.number)
 
     @property
     def url(self) -> str:
-        """Where HTTP is served, without a path."""
+        """The URL of HTTP here, without a path."""
         return f"http://{self.address}"
 
     @property
     def addresses(self) -> Sequence[Address]:
-        """Where it is reserved or open, by numbers."""
+        """The numeric addresses at which it is reserved or open."""
         return tuple(self._bound)
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """True if only this machine can reach it."""
         return all(address.is_loopback for address in self._bound)
 
     def __str__(self) -> str:

@@ -45,11 +45,11 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """True until it has ended."""
         return not self._ended.done()
 
     async def wait(self) -> int:
-        """Wait until it has ended, however often this is asked for, and return its exit code, as shells have it."""
+        """Wait until it has ended and return its exit code, as shells have it; may be called again."""
         return exit_code(await asyncio.shield(self._ended))
 
     def signal(self, number: signal.Signals) -> None:

@@ -15,7 +15,7 @@ SectionT = TypeVar("SectionT")
 
 
 class Source(NamedTuple):
-    """Where a value stands.
+    """The source of a value.
 
     Attributes:
         title: what it is called in errors, such as `connector-host.toml`, `--port`.

@@ -223,7 +223,7 @@ class Settings(Table, frozen=True):
             )
         tokens = lines_of(self.gateway_token_file, "gateway_token_file")
         if not tokens:
-            raise SettingsError(f"gateway_token_file {self.gateway_token_file} has no token")
+            raise SettingsError(f"gateway_token_file {self.gateway_token_file} holds no token")
         if not all(len(token) >= MIN_KEY_CHARACTERS and _TOKEN.fullmatch(token) for token in tokens):
             raise SettingsError(
                 f"a token in gateway_token_file {self.gateway_token_file} is shorter than {MIN_KEY_CHARACTERS} characters, "

@@ -20,7 +20,7 @@ _DEADLINES: Mapping[str, float] = {
 if TYPE_CHECKING:
 
     class DeadlineSettings(Table, frozen=True):
-        """How long a call may take, in seconds, by operation; a client's shorter deadline wins."""
+        """The deadlines of calls, in seconds, by operation; a client's shorter deadline wins."""
 
         def __getattr__(self, operation: str) -> float: ...
 
@@ -39,7 +39,7 @@ else:
 
 
 class LimitSettings(Table, frozen=True):
-    """What differs for one plugin (`[limits.NAME]`) or one of its connectors (`[limits."NAME/CONNECTOR"]`)."""
+    """The limits of one plugin (`[limits.NAME]`) or one of its connectors (`[limits."NAME/CONNECTOR"]`)."""
 
     workers: Annotated[Count | None, "As the setting `workers`."] = None
     queue: Annotated[Annotated[int, Meta(ge=0)] | None, "As the setting `queue`."] = None
@@ -49,7 +49,7 @@ class LimitSettings(Table, frozen=True):
 
 
 class SecretSettings(Table, frozen=True):
-    """Where `get_secret` looks."""
+    """The places where `get_secret` looks."""
 
     env_prefix: Annotated[str, "What the environment variables of secrets begin with."] = "_FSEC_"
     folder: Annotated[Path, "The folder in which secrets are mounted as files."] = Path("/etc/secrets")
@@ -60,7 +60,7 @@ class SecretSettings(Table, frozen=True):
 
 
 class MemorySettings(Table, frozen=True):
-    """Where the host keeps what it remembers of jobs."""
+    """The job memory: its kind, place and size."""
 
     kind: Annotated[
         Literal["process", "sqlite", "redis"],
@@ -73,7 +73,7 @@ class MemorySettings(Table, frozen=True):
 
 
 class RideOutSettings(Table, frozen=True):
-    """How long a job's failing `get` is answered with the last known phase."""
+    """The error budget of polls: how long a failing `get` is answered with the last known phase."""
 
     failures: Annotated[
         int, Meta(ge=0), "GetTask calls of one task that may fail in a row before the error goes out."
@@ -84,7 +84,7 @@ class RideOutSettings(Table, frozen=True):
 
 
 class BatchSettings(Table, frozen=True):
-    """How GetTask calls are gathered for connectors that have `get_many`."""
+    """Batches: how GetTask calls are gathered for connectors that have `get_many`."""
 
     window: Annotated[Seconds, "Seconds for which calls are gathered."] = 0.02
     size: Annotated[Count, "How many jobs one `get_many` asks for at the most."] = 500
@@ -108,7 +108,7 @@ class SigningSettings(Table, frozen=True):
         if self.keys_file is not None:
             texts += lines_of(self.keys_file, "signing.keys_file")
             if not texts:
-                raise SettingsError(f"signing.keys_file {self.keys_file} has no key")
+                raise SettingsError(f"signing.keys_file {self.keys_file} holds no key")
         if any(len(text) < MIN_KEY_CHARACTERS for text in texts):
             raise SettingsError(f"a signing key is shorter than {MIN_KEY_CHARACTERS} characters")
         return tuple(text.encode() for text in texts)

@@ -11,7 +11,7 @@ from connector_core.tables import After, Before, Meta, finite
 from connector_core.task import TaskCategory
 
 OF_NAME = "name:"
-"""What a preference begins with that is about a connector's name, and no task category."""
+"""The prefix of preferences about a connector's name, not a task category."""
 
 LEVELS = tuple(logging.getLevelName(level) for level in (10, 20, 30, 40, 50))
 

@@ -1,4 +1,4 @@
-"""How tables are declared: classes with annotated fields."""
+"""Declarations of tables: classes with annotated fields."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ def made_table(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[Table]:
 
 
 class Before(NamedTuple):
-    """What is done to a value before its type is looked at."""
+    """A function applied to a value before its type is checked."""
 
     function: Callable[[Any], Any]
 
 
 class After(NamedTuple):
-    """What is done to a value of the right type."""
+    """A function applied to a value of the right type."""
 
     function: Callable[[Any], Any]
 

@@ -1,4 +1,4 @@
-"""What is wrong with a table, all of it, each mistake with its place."""
+"""The mistakes in a table, each with its place."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from connector_core.texts import alike
 
 
 class Mistake(NamedTuple):
-    """What is wrong with one value.
+    """A mistake in one value.
 
     Attributes:
         path: its key, after the keys and numbers of what it is in; none, where the table itself is wrong.

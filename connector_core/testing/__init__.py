@@ -1,4 +1,4 @@
-"""What a plugin's tests use: a real server on a free port, a fake engine and backend, and the suite every connector passes."""
+"""Tools for plugins' tests: a real server on a free port, a fake engine and backend, and the suite of all connectors."""
 
 from connector_core.testing.backend import BackendConnector, FakeBackend
 from connector_core.testing.contract import ConnectorContract

@@ -23,7 +23,7 @@ Check = Callable[[RunningServer], Awaitable[None]]
 
 
 class ConnectorContract:
-    """What the host and the engine rely on, checked over real gRPC.
+    """The contract between connectors, the host and the engine, checked over real gRPC.
 
     A subclass whose name begins with `Test` says how to make the connector and a small task for it:
 
@@ -86,7 +86,7 @@ class ConnectorContract:
         self._run(check)
 
     def test_its_resource_meta_survives_the_wire(self) -> None:
-        """Decoding what was encoded gives the same handle, and a field that a newer writer added is no obstacle."""
+        """Decoding what was encoded gives the same handle, and a field that a newer writer added is ignored."""
         unknown = self.unknown_job()
         if unknown is None:
             return
@@ -156,7 +156,7 @@ class ConnectorContract:
         asyncio.run(run())
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
-        """Make a loop that reports callbacks which keep it to themselves."""
+        """Make a loop that reports callbacks which block it."""
         loop = asyncio.new_event_loop()
         loop.set_debug(True)
         loop.slow_callback_duration = self.longest_block

@@ -12,7 +12,7 @@ _EVERY = 0.25
 """Seconds between two looks at whether it still serves: `grpc.aio` tells nobody else that it does not."""
 
 _TRIES, _PAUSE = 40, 0.05
-"""How often, and how many seconds apart, a port is bound again: the server that has ended may not have let go of it yet."""
+"""Retries, and seconds between them, of binding a port again: the server that has ended may still hold it."""
 
 _FOR_CALLS = 86_400.0
 """Seconds in which calls of a server that has ended may finish; they have deadlines of their own."""

@@ -1,4 +1,4 @@
-"""What gRPC's core has completed, brought to the loop by whoever has time for it."""
+"""Completed operations of gRPC's core, brought to the loop by the thread that has time for it."""
 
 import asyncio
 import contextlib

@@ -8,7 +8,7 @@ import grpc
 
 
 class Method(NamedTuple):
-    """How a method is called.
+    """A method, prepared for calls.
 
     Attributes:
         handler: as it was registered, for interceptors.

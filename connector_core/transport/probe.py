@@ -1,4 +1,4 @@
-"""Whether a server on gRPC's core works with the installed grpcio: its modules can be imported, one is started, and called."""
+"""A probe of gRPC's core with the installed grpcio: import the modules, start a server, and call it."""
 
 import asyncio
 from collections.abc import AsyncIterator

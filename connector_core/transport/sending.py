@@ -1,4 +1,4 @@
-"""What is sent to clients: an answer with its status in one go, or one of many at a time."""
+"""Answers to clients: one with its status in one go, or one of many at a time."""
 
 import asyncio
 from collections.abc import Callable

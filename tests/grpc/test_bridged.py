@@ -276,7 +276,7 @@ class TestRequests:
             error = await refusal(host.get("job", meta))
             await host.delete("job", meta)
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert f"resource meta is no {type(sdk.meta('7')).__name__}" in details_of(error)
+        assert f"resource meta is not a {type(sdk.meta('7')).__name__}" in details_of(error)
         assert_hides_its_inside(error)
 
     async def test_the_field_that_is_missing_is_named(self, sdk: Sdk) -> None:

@@ -532,7 +532,7 @@ async def test_a_console_that_breaks_down_is_in_the_log_and_the_rest_goes_on(
     monkeypatch.setattr(Observer, "look", fail)
     async with running_server(Jobs()) as server:
         assert (await page(server, "/healthz")).status == 200
-        await eventually(lambda: "the console is not kept up to date any more" in caplog.text)
+        await eventually(lambda: "console stopped updating" in caplog.text)
 
 
 # What it costs

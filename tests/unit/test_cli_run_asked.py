@@ -299,7 +299,7 @@ def test_inputs_that_are_none_are_refused(here: Path, name: str, content: bytes,
     ("arguments", "message"),
     [
         (["run"], "nothing says what to run"),
-        (["run", "a b"], "is no task category"),
+        (["run", "a b"], "is not a task category"),
         (["run", "sleep", "--input", "seconds"], "write --input NAME=VALUE"),
         (["run", "sleep", "--input", "a=1", "--input", "a=2"], "--input a is given twice"),
         (["run", "sleep", "--input", "a=1", "--file", "a=table.csv"], "a is given twice, as --input and as --file"),

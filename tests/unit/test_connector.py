@@ -150,7 +150,7 @@ class TestMetadataType:
             def __init__(self, job_id: str) -> None:
                 self.job_id = job_id
 
-        with pytest.raises(InvalidConnectorError, match=r"ForgetfulMeta is no dataclass.*@dataclass"):
+        with pytest.raises(InvalidConnectorError, match=r"ForgetfulMeta is not a dataclass.*@dataclass"):
             metadata_type_of(_with_meta(ForgetfulMeta))
 
     def test_one_with_a_form_of_its_own_needs_no_fields(self) -> None:

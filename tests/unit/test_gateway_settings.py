@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_a_file_without_a_token_is_none(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError, match="has no token"):
+    with pytest.raises(SettingsError, match="holds no token"):
         tokens(tmp_path, text)
 
 

@@ -152,7 +152,7 @@ def test_a_mistake_that_is_repeated_is_logged_a_few_times_and_then_counted(
         assert len(lines(caplog, logging.INFO)) == 10
         now += 61
         refuse(recorder)
-    assert "490 like it had no line" in lines(caplog, logging.INFO)[-1].getMessage()
+    assert "490 similar calls left out" in lines(caplog, logging.INFO)[-1].getMessage()
 
 
 def test_mistakes_of_one_operation_leave_the_lines_of_others(

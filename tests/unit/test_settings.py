@@ -122,7 +122,7 @@ def test_lists_in_a_plugins_section_may_come_as_json_in_a_variable(monkeypatch: 
         ),
         ("[limits.a.deadlines]\ndo = -1\n", "'limits.a.deadlines.do' in connector-host.toml: must be greater"),
         ("port = \n", "is not TOML"),
-        ("[prefer]\n'a b' = 'x'\n", "is no task category"),
+        ("[prefer]\n'a b' = 'x'\n", "is not a task category"),
         (
             "log_level = 'loud'\n",
             "'log_level' in connector-host.toml: write LEVEL or LOGGER=LEVEL, with one of debug, info",

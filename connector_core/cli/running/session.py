@@ -39,7 +39,7 @@ class Interrupts:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a signal has come."""
+        """True if a signal has come."""
         return self._first.is_set()
 
     @property

@@ -45,7 +45,7 @@ class PathTemplate:
             found = _SEGMENT.fullmatch(segment)
             if found is None or not text.startswith("/"):
                 raise ValueError(
-                    f"the path template {text!r} cannot be served: {segment!r} is no name and no {{field}}"
+                    f"the path template {text!r} cannot be served: {segment!r} is neither a name nor a {{field}}"
                 )
             segments.append(Field(found["field"]) if found["field"] else found["literal"])
         return cls(text, tuple(segments))
@@ -89,7 +89,7 @@ class Route:
 
     @property
     def is_about_tasks(self) -> bool:
-        """Whether it does more than to say what is served."""
+        """True if it runs tasks, rather than listing what is served."""
         name: str = self.method.containing_service.name
         return not name.endswith("MetadataService")
 
@@ -139,7 +139,7 @@ def find(routes: Iterable[Route], verb: str, raw_path: bytes) -> tuple[Route, di
     if others:
         allowed = ", ".join(sorted(others))
         raise Refused(405, StatusCode.UNIMPLEMENTED, f"{verb} is not for this path: {allowed} is", {"Allow": allowed})
-    raise Refused(404, StatusCode.NOT_FOUND, "there is no such path; /openapi.json has those that there are")
+    raise Refused(404, StatusCode.NOT_FOUND, "unknown path; /openapi.json lists the paths")
 
 
 def _segments(raw_path: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the fake backend keeps: jobs, the calls that it got, and its errors."""
+"""Records of the fake backend: jobs, the calls that it got, and its errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class JobState(StrEnum):
-    """Where a job is; the last three are ends."""
+    """The state of a job; the last three are ends."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def is_live(self) -> bool:
-        """Whether it still costs money."""
+        """True while it costs money."""
         return self.state is JobState.RUNNING
 
     def to_json(self) -> dict[str, Any]:

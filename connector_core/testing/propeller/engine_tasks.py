@@ -64,7 +64,7 @@ class Call:
 
 
 class Event(NamedTuple):
-    """What a workflow's author is shown of a task from now on.
+    """An event: the view of a task that a workflow's author gets.
 
     Attributes:
         attempt: the attempt's number.
@@ -149,7 +149,7 @@ class EngineTask:
 
     @property
     def category(self) -> TaskCategory:
-        """What the engine routes by."""
+        """The task category, by which the engine routes."""
         return TaskCategory(self.template.type, self.template.task_type_version)
 
     @property
@@ -164,12 +164,12 @@ class EngineTask:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the engine will do nothing more about the task by itself."""
+        """True if the engine will do nothing more about the task by itself."""
         return self.is_stuck or self.is_forgotten or self.phase.is_terminal
 
     @property
     def prefix(self) -> str:
-        """What the output prefixes of all its attempts begin with, and no other task's do."""
+        """The common beginning of the output prefixes of its attempts, which no other task shares."""
         workflow = self.workflow
         folder = f"{workflow.project}-{workflow.domain}-{workflow.name}"
         prefix = f"{workflow.storage.rstrip('/')}/{folder}/{self.path}/data/"
@@ -177,7 +177,7 @@ class EngineTask:
 
     @property
     def has_attempts_left(self) -> bool:
-        """Whether another attempt may follow the current one."""
+        """True if another attempt may follow the current one."""
         return len(self.attempts) < self.max_attempts
 
     @property

@@ -1,4 +1,4 @@
-"""What the engine makes of a resource that a server answers."""
+"""The engine's reading of the resources that servers answer."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -15,7 +15,7 @@ SECOND_GENERATION_SINCE = (2, 0)
 
 
 class Verdict(Enum):
-    """What becomes of a task attempt once its resource has been read."""
+    """The fate of a task attempt once its resource has been read."""
 
     GOES_ON = "goes on"
     SUCCEEDED = "succeeded"

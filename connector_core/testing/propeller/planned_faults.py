@@ -1,4 +1,4 @@
-"""What can go wrong on the engine's own side of a call: on the network, or inside the engine."""
+"""Faults on the engine's own side of a call: on the network, or inside the engine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -75,7 +75,7 @@ class Faults:
     ) -> None:
         """The call's deadline passes at the moment at which `when()` returns; an answer that is there by then counts.
 
-        A deadline that is no span of time: the server sees the call end, and the engine DEADLINE_EXCEEDED.
+        The deadline is not a span of time: the server sees the call end, and the engine DEADLINE_EXCEEDED.
         """
 
         async def happen(make_call: MakeCall) -> Reply:
@@ -107,7 +107,7 @@ class Faults:
         return await (planned.happen(make_call) if planned else make_call())
 
     def prevents_saving(self, task: EngineTask) -> bool:
-        """Whether the engine cannot save what it has just learnt of a task."""
+        """Return whether the engine fails to save what it has just learnt of a task."""
         return self._take(_SAVE, task) is not None
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""What the engine does about one task in one round: start it, look at its job, or end it."""
+"""One round of the engine for one task: start it, look at its job, or end it."""
 
 import asyncio
 import contextlib
@@ -151,7 +151,7 @@ class Rounds:
         make_call = partial(self._wire.execute, route.deployment, header, task.inputs)
         reply = await self._call(task, "ExecuteTaskSync", route.deployment, make_call)
         if reply.code is StatusCode.OK and (reply.message is None or not reply.message.HasField("header")):
-            return Reply(reply.code, "but the stream's first message is no header with a resource")
+            return Reply(reply.code, "but the stream's first message is not a header with a resource")
         return reply
 
     async def _end(self, task: EngineTask) -> None:
@@ -233,7 +233,7 @@ class Rounds:
     def _conclude_sync(self, task: EngineTask, resource: agent_pb2.Resource) -> None:
         task.error_code = resource.agent_error.code
         if self._conclude(task, resource, is_sync=True) is Verdict.GOES_ON:
-            # There is no job that the engine could ask about: what it has in its place is a worker that dies of it.
+            # The engine has no job to ask about, and a worker dies of the answer that stands in its place.
             task.is_stuck = task.kills_workers = True
 
 

@@ -1,4 +1,4 @@
-"""Which server the engine calls for a task: its configuration, and a table rebuilt from nothing at each poll."""
+"""The engine's choice of a server for a task: its configuration, and a table rebuilt from nothing at each poll."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Deployment:
 
 
 class Route(NamedTuple):
-    """Where a task's calls go, and how its server is called."""
+    """The route of a task's calls: their server, and how it is called."""
 
     deployment: str
     is_sync: bool
@@ -97,7 +97,7 @@ class RoutingTable:
             self._supported.update(self.listed)
 
     def has_fallen_to_container(self, category: TaskCategory) -> bool:
-        """Whether the engine takes a running job's task for the default container plugin's.
+        """Return whether the engine takes a running job's task for the default container plugin's.
 
         That becomes of un-routed task types which were neither listed when the engine started nor are `supportedTaskTypes`.
         """

@@ -19,7 +19,7 @@ from connector_core.protocol.client import Client, Generation
 from connector_core.testing.propeller.routing import Deployment
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""The largest message that the engine receives, unless its configuration says more: gRPC's default."""
+"""The largest message that the engine receives, unless its configuration raises it: gRPC's default."""
 
 _ROUND_ROBIN: Mapping[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _OPTIONS = [
@@ -33,7 +33,7 @@ _OPTIONS = [
 
 
 class Reply(NamedTuple):
-    """How a call ended: a status and, if that is OK, a message."""
+    """The end of a call: a status and, if that is OK, a message."""
 
     code: grpc.StatusCode
     details: str = ""

@@ -222,4 +222,4 @@ def test_what_cannot_be_read_is_refused_with_the_reason(data: bytes, said: str, 
     with pytest.raises(InvalidResourceMetaError, match=said) as caught:
         connector.metadata_type.decode(data)
     assert caught.value.field == field_name
-    assert str(caught.value).startswith("resource meta is no Meta: ")
+    assert str(caught.value).startswith("resource meta is not a Meta: ")

@@ -40,11 +40,11 @@ class FlyteMeta(ResourceMeta):
         except Exception as error:
             known = _without_unknown_fields(cls.kind, data, error)
             if known == data:
-                raise InvalidResourceMetaError(f"resource meta is no {cls.kind.__name__}: {_why(error)}") from error
+                raise InvalidResourceMetaError(f"resource meta is not a {cls.kind.__name__}: {_why(error)}") from error
         try:
             return cls(cls.kind.decode(known))
         except Exception as error:
-            raise InvalidResourceMetaError(f"resource meta is no {cls.kind.__name__}: {_why(error)}") from error
+            raise InvalidResourceMetaError(f"resource meta is not a {cls.kind.__name__}: {_why(error)}") from error
 
 
 def meta_type_of(kind: type[Any]) -> type[FlyteMeta]:
@@ -62,15 +62,15 @@ def _without_unknown_fields(kind: type[Any], data: bytes, error: Exception) -> b
     try:
         fields = json.loads(data)
     except ValueError:
-        raise InvalidResourceMetaError(f"resource meta is no {name}: its {len(data)} bytes are no JSON") from error
+        raise InvalidResourceMetaError(f"resource meta is not a {name}: its {len(data)} bytes are not JSON") from error
     if not isinstance(fields, dict):
-        raise InvalidResourceMetaError(f"resource meta is no {name}: it is JSON, but no object") from error
+        raise InvalidResourceMetaError(f"resource meta is not a {name}: it is JSON, but not an object") from error
     if not dataclasses.is_dataclass(kind):
         return data
     own = {field.name: field for field in dataclasses.fields(kind)}
     for field in own.values():
         if field.init and field.name not in fields and _is_required(field):
-            message = f"resource meta is no {name}: field {field.name!r} is missing"
+            message = f"resource meta is not a {name}: field {field.name!r} is missing"
             raise InvalidResourceMetaError(message, field=field.name) from error
     known = {key: value for key, value in fields.items() if key in own}
     return data if known == fields else json.dumps(known).encode()

@@ -44,7 +44,7 @@ class BridgedMeta(ResourceMeta):
             return cls(_read(cls.kind, data))
         except Exception as error:
             name = getattr(cls.kind, "__name__", cls.kind)
-            raise InvalidResourceMetaError(f"resource meta is no {name}: {type(error).__name__}: {error}") from error
+            raise InvalidResourceMetaError(f"resource meta is not a {name}: {type(error).__name__}: {error}") from error
 
 
 def meta_type(kind: Any) -> type[BridgedMeta]:
