@@ -184,10 +184,10 @@ async def test_a_job_in_no_phase_is_ridden_out_not_answered_as_undefined(servers
 @pytest.mark.parametrize(
     ("meta", "said"),
     [
-        (b"\xff\xfe", "are no JSON"),
-        (b"[1]", "it is JSON, but no object"),
+        (b"\xff\xfe", "are not JSON"),
+        (b"[1]", "it is JSON, but not an object"),
         (b'{"other": 1}', "field 'job' is missing"),
-        (b"", "are no JSON"),
+        (b"", "are not JSON"),
     ],
 )
 async def test_a_malformed_resource_meta_is_refused_with_what_is_wrong(

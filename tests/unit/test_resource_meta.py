@@ -158,7 +158,7 @@ def test_what_could_not_be_read_again_is_not_written(meta: ResourceMeta, culprit
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(InvalidResourceMetaError, match=r"no PlainMeta: field 'attempt'.*required") as caught:
+    with pytest.raises(InvalidResourceMetaError, match=r"not a PlainMeta: field 'attempt'.*required") as caught:
         PlainMeta.decode(b'{"job_id": "j"}')
     assert caught.value.field == "attempt"
 
@@ -187,7 +187,7 @@ def test_a_value_of_another_type_is_refused_and_its_field_named(change: dict[str
     "data", [b"", b"garbage", b"\xff\x00", b"[]", b"null", b'"text"', b"{", b"[" * 100_000], ids=lambda data: data[:8]
 )
 def test_garbage_is_refused_with_the_types_name(data: bytes) -> None:
-    with pytest.raises(InvalidResourceMetaError, match="no PlainMeta"):
+    with pytest.raises(InvalidResourceMetaError, match="not a PlainMeta"):
         PlainMeta.decode(data)
 
 

@@ -209,8 +209,8 @@ def test_fields_that_are_not_known_are_left_out_and_defaults_filled_in() -> None
 @pytest.mark.parametrize(
     ("data", "said", "field_name"),
     [
-        (b"\x80\x04.", "are no JSON", None),
-        (b"7", "no object", None),
+        (b"\x80\x04.", "are not JSON", None),
+        (b"7", "not an object", None),
         (b'{"inner": {"depth": 2}}', "field 'job' is missing", "job"),
         (b'{"job": "1", "inner": {"depth": 2, "width": 3}}', "KeyError: 'width'", None),
         (b'{"job": "1", "inner": {"depth": 2, "width": 3}, "newer": 1}', "KeyError: 'width'", None),
