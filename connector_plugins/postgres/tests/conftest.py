@@ -28,9 +28,7 @@ PATIENCE = 30.0
 PASSWORD = "not told to anybody"
 
 _HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-_SETTINGS = (
-    "fsync=off\nsynchronous_commit=off\nfull_page_writes=off\nlisten_addresses='127.0.0.1'\nmax_connections=50\n"
-)
+_SETTINGS = "fsync=off\nfull_page_writes=off\nlisten_addresses='127.0.0.1'\nmax_connections=50\n"
 
 
 def binaries() -> Path | None:
@@ -141,6 +139,18 @@ class Bench:
         finally:
             await connection.close()
 
+    @contextlib.asynccontextmanager
+    async def gate(self, number: int = 5) -> AsyncIterator[Any]:
+        """A session of the test's that holds an advisory lock, for statements to wait at until it is closed."""
+        import asyncpg
+
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(f"SELECT pg_advisory_lock({number})")
+            yield connection
+        finally:
+            await connection.close()
+
     async def until(self, question: str, answer: Any = True) -> None:
         """Wait until the database answers so: other sessions send no events."""
         async with asyncio.timeout(PATIENCE):
@@ -160,6 +170,8 @@ def task(query: str, outputs: Mapping[str, LiteralType] | None = None, **custom:
             template.interface.outputs.variables[name].type.CopyFrom(kind)
     return template
 
+
+GATED_INSERT = "INSERT INTO t SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared(5)) AS gate"
 
 INTEGER = LiteralType(simple=SimpleType.INTEGER)
 FLOAT = LiteralType(simple=SimpleType.FLOAT)
@@ -245,12 +257,13 @@ class Proxy:
 
     Attributes:
         port: where it listens.
-        on_client: looks at what a client sends; `True` lets it through and swallows the answer with the connection.
+        on_client: looks at what a client sends: "swallow" lets it through and cuts the connection in place of the answer,
+            "cut" cuts it before.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
-        self.on_client: Callable[[bytes], bool] = lambda data: False
+        self.on_client: Callable[[bytes], str] = lambda data: ""
         self.cut = asyncio.Event()
         self._target = target
 
@@ -260,7 +273,11 @@ class Proxy:
 
         async def forth() -> None:
             while data := await reader.read(65536):
-                if self.on_client(data):
+                what = self.on_client(data)
+                if what == "cut":
+                    self.cut.set()
+                    return
+                if what == "swallow":
                     swallow.set()
                 back.write(data)
 

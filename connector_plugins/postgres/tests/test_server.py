@@ -1,7 +1,5 @@
 """The plugin on a real host and a real PostgreSQL, over real gRPC."""
 
-from typing import Any
-
 import pytest
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
@@ -48,11 +46,10 @@ async def test_a_statement_writes_once_however_often_it_is_created(bench: Bench)
 
 async def test_a_job_is_running_while_its_statement_is(bench: Bench) -> None:
     await bench.sql("CREATE TABLE t (n int)", "SELECT 1")
-    async with running_server(bench.connector()) as host:
-        gate = await held(bench)
-        meta = await host.create(task("SELECT 7 FROM (SELECT pg_advisory_xact_lock(5)) AS gate"))
+    async with running_server(bench.connector()) as host, bench.gate() as gate:
+        meta = await host.create(task("SELECT 7 FROM (SELECT pg_advisory_xact_lock_shared(5)) AS gate"))
         assert "backend" in (await reached(host, meta, Phase.RUNNING)).message
-        gate.terminate()
+        await gate.close()
         assert to_python_map((await ended(host, meta)).outputs) == {"result": 7}
 
 
@@ -62,12 +59,3 @@ async def test_the_host_serves_it_only_when_connections_are_named(bench: Bench) 
         assert await host.list_connectors() == []
     async with running_server(plugins=[module], settings={"plugins": {module: bench.section()}}) as host:
         assert await outputs(host, task("SELECT 2")) == {"result": 2}
-
-
-async def held(bench: Bench, number: int = 5) -> Any:
-    """A session of the test's that holds an advisory lock, for statements to wait at."""
-    import asyncpg
-
-    connection = await asyncpg.connect(bench.dsn)
-    await connection.execute(f"SELECT pg_advisory_lock({number})")
-    return connection

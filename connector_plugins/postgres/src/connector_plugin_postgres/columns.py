@@ -19,7 +19,7 @@ _PYTHON: Mapping[str, Any] = {
     "bool": bool,
     "bytea": bytes,
 }
-_ADDRESSES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+_TEXTS = (uuid.UUID, time, IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 _KEPT = (bool, int, float, str, bytes, Decimal)
 
 
@@ -73,7 +73,7 @@ def to_text(column: Column, value: Any) -> str | None:
         return value
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else str(value)
-    if isinstance(value, uuid.UUID | time | _ADDRESSES):
+    if isinstance(value, _TEXTS):
         return str(value)
     raise InvalidInputError(
         f"column {column.name!r}: values of type {column.sql_type} are not returned; cast it to text"

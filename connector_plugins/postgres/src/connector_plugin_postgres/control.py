@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from connector_core import BackendUnavailableError, PermanentError, Phase
+from connector_core.errors import InPoll
 from connector_plugin_postgres import client
 from connector_plugin_postgres.config import SECTION, Database
 from connector_plugin_postgres.ledger import Ending, Ledger, application_name, ddl, locks_of
@@ -24,6 +25,12 @@ _STATE = """
 _SIGNAL = "SELECT {function}(pid) FROM pg_stat_activity WHERE pid IN ({holders}) AND application_name = $2"
 
 AnswerT = TypeVar("AnswerT")
+
+
+class KeyTableError(PermanentError):
+    """The key table is not as it has to be: no job can begin, while of those that run it tells nothing."""
+
+    in_poll = InPoll.RIDDEN_OUT
 
 
 class Alive(NamedTuple):
@@ -134,7 +141,7 @@ class Control:
 
         Raises:
             BackendUnavailableError: the server cannot be reached.
-            PermanentError: the key table is not as it has to be.
+            KeyTableError: the key table is not as it has to be.
         """
         import asyncpg
 
@@ -165,7 +172,7 @@ class Control:
             return BackendUnavailableError(f"connection {self._name!r}: {error}")
         if self._ledger is None:
             return PermanentError(f"connection {self._name!r}: {error}", error_code=f"SQLSTATE_{state}")
-        return PermanentError(
+        return KeyTableError(
             f"connection {self._name!r}: the key table {self._ledger.table} cannot be used: {error}; the operator of the host "
             f"names it in {SECTION}, makes it, and grants SELECT and INSERT:\n{ddl(self._ledger.table)}",
             error_code="KEY_TABLE",

@@ -172,6 +172,7 @@ class Job:
         prepared = await connection.prepare(self._request.statement.sql)
         arguments = self._request.statement.bind(prepared.get_parameters(), self._request.inputs)
         columns = columns_of(prepared.get_attributes())
+        self._check()
         if not columns:
             await prepared.fetch(*arguments)
             return await self._request.outputs.collect(_affected(prepared.get_statusmsg()))

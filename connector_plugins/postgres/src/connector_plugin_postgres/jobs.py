@@ -111,6 +111,8 @@ class Jobs:
             if asyncio.get_running_loop().time() >= deadline:
                 return False
             await asyncio.sleep(_LOOK_SECONDS)
+            # The first one is lost where it comes between two statements of the job's.
+            await self._control.cancel(job_id)
         return True
 
     def _forget(self) -> None:

@@ -1,6 +1,7 @@
 """Results that are streamed: rows as the server sends them, written to Parquet in batches of bounded size."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,4 +90,6 @@ class _Writer:
         self._target.commit()
 
     def discard(self) -> None:
+        with contextlib.suppress(Exception):
+            self._writer.close()  # before its file is; it would complain when it is collected
         self._target.discard()
