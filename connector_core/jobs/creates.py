@@ -92,10 +92,12 @@ class Creates:
         self._promises_jobs = settings.promise_creates == "auto"
         self._claims = Claims(memory, owner, settings.memory.seconds)
         self._running: dict[str, asyncio.Task[_Outcome]] = {}
+        self._promised: set[asyncio.Task[_Outcome]] = set()
         self._orphans = Orphans(invoker, self._claims, settings.orphan_seconds)
         self.job_promises = JobPromises(
             memory,
             settings.memory.seconds,
+            owner=owner,
             limit_of=limit_of,
             find=self._find,
             delete=self._orphans.delete_job,
@@ -136,7 +138,9 @@ class Creates:
         if isinstance(running, asyncio.Task):
             can_promise = connector.is_sync or self._promises_jobs
             if not await self._is_over(connector, running, patience(timeout) if can_promise else timeout):
-                return await self._promise(connector, offer, attempt, running)
+                promised = await self._promise(connector, offer, attempt, running)
+                if promised is not None:
+                    return promised
             await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
             outcome = _outcome(connector, running)
         else:
@@ -177,8 +181,8 @@ class Creates:
 
     async def _promise(
         self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, running: asyncio.Task[_Outcome]
-    ) -> Created:
-        """Answer before a create is over.
+    ) -> Created | None:
+        """Answer before a create is over; `None`, where a job's create has ended in the meantime.
 
         Raises:
             DeadlineExceededError: jobs are not promised.
@@ -198,14 +202,19 @@ class Creates:
         ended = partial(self._ended_as_promised, connector, offer.output_prefix, attempt, running)
         promised = await self.job_promises.make(connector, attempt.key, running, ended, offer.connection)
         await asyncio.sleep(0)  # a caller that has gone in this very moment is heard of here, and was not answered
+        if running.done():
+            return None
+        self._promised.add(running)
         return Created(promised)
 
     async def _ended_as_promised(
         self, connector: ConnectorDescription, output_prefix: str, attempt: Attempt, running: asyncio.Task[_Outcome]
     ) -> bytes:
-        """Return what a promised create came to; its promise was the answer."""
+        """Return what a promised create came to; its promise was the answer, if its caller was still there."""
+        is_answered = running in self._promised
+        self._promised.discard(running)
         outcome = running.result()
-        if outcome.done is not None:
+        if outcome.done is not None and is_answered:
             await self._answer(name_of(connector.name, attempt.key), outcome.done, outcome.is_new)
         await self._noted(connector, outcome.created, output_prefix)
         return outcome.created.resource_meta
@@ -227,14 +236,19 @@ class Creates:
     async def close(self, timeout: float) -> None:
         """Let creates that nobody waits for end, and orphans be deleted, for so long."""
         end = time.monotonic() + timeout
+        await self._end(end)
+        await self.promises.close()
+        await self.job_promises.close(end - time.monotonic())
+        await self._end(end)  # deletions of promised jobs that had been asked for before there was a job
+        self._orphans.close()
+
+    async def _end(self, end: float) -> None:
+        """Let creates and deletions end, until a moment on the monotonic clock."""
         while under_way := self.in_flight | self.deletions_in_flight:
             _done, left = await asyncio.wait(under_way, timeout=max(0.0, end - time.monotonic()))
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        await self.promises.close()
-        await self.job_promises.close()
-        self._orphans.close()
 
     async def _create_once(
         self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, name: str

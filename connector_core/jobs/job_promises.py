@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from flyteidl.admin import agent_pb2
@@ -19,24 +20,35 @@ from connector_core.errors import BackendUnavailableError, ConnectorError, Memor
 from connector_core.jobs import envelope
 from connector_core.jobs.envelope import JobPromise
 from connector_core.jobs.memory import Memory
+from connector_core.jobs.promised import (
+    JobMeta,
+    LastWord,
+    Outcome,
+    Pending,
+    deleted,
+    is_superfluous,
+    outcome_of,
+    read,
+    settled,
+)
 from connector_core.jobs.promises import SLACK, last_word, retryable
 from connector_core.jobs.sizes import LimitOf
 from connector_core.resource import Phase
 
 _log = logging.getLogger(__name__)
 
-_UNDER_WAY = b"?"
-_DOOMED = b"x"
-_META = b"="
-_RENEWED_AT_MOST = 10_000
+_SEEN_AT_MOST = 10_000
+_SEEN_BYTES = 4096
+"""A resource meta beyond this is kept in the memory alone."""
+
 _RENEWALS = 10
 """Times that a mapping is renewed while it lasts: each renewal is a write."""
 
+_WRITE_TRIES = 8
+"""Times that the end of a create is written, some minutes in all, to a memory that cannot be reached."""
 
-class JobMeta(NamedTuple):
-    """The resource meta of the job that a promise has become."""
-
-    resource_meta: bytes
+_WRITE_SECONDS = 2.0
+"""Seconds that a host which stops gives those writes at the least."""
 
 
 class Delete(Protocol):
@@ -52,12 +64,35 @@ Ended = Callable[[], Awaitable[bytes]]
 """Returns the resource meta that a create came to, remembered as answered; raises what it raised."""
 
 
+@dataclass(eq=False)
+class _Running:
+    """A promised create that has not ended at this host.
+
+    Attributes:
+        create: it.
+        owner: names it in the memory.
+        is_doomed: whether a DeleteTask has come for it here.
+    """
+
+    create: "asyncio.Future[Any]"
+    owner: str
+    is_doomed: bool = False
+
+
+class _Seen(NamedTuple):
+    """A job that a poll here has found, and when that was last renewed; without the resource meta where it is large."""
+
+    job: JobMeta | None
+    renewed: float
+
+
 class JobPromises:
     """Promises of jobs.
 
     Args:
         memory: keeps what became of them, under keys of their own.
         seconds: how long that is remembered after the last poll.
+        owner: names this host, and this life of it, in a shared memory.
         limit_of: the longest time that an operation of a connector may take, in seconds.
         find: looks for the job of an attempt where jobs are remembered by their attempts.
         delete: deletes a job whose DeleteTask came before its create had ended.
@@ -69,6 +104,7 @@ class JobPromises:
         memory: Memory,
         seconds: float,
         *,
+        owner: str,
         limit_of: LimitOf,
         find: Find,
         delete: Delete,
@@ -76,14 +112,14 @@ class JobPromises:
     ) -> None:
         self._memory = memory
         self._seconds = seconds
+        self._owner = owner
         self._limit_of = limit_of
         self._find = find
         self._delete = delete
         self._clock = clock
-        self._running: set[str] = set()
-        self._doomed: set[str] = set()
-        self._kept_here: OrderedDict[str, bytes] = OrderedDict()
-        self._renewed: OrderedDict[str, float] = OrderedDict()
+        self._running: dict[str, _Running] = {}
+        self._unwritten: dict[str, Outcome] = {}
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._writing: set[asyncio.Task[None]] = set()
 
     async def make(
@@ -107,22 +143,27 @@ class JobPromises:
             MemoryUnavailableError: the promise could not be remembered.
         """
         key, left = _key(connector, attempt), self._limit_of(connector, "create") + SLACK
-        if key not in self._running:
-            await self._begin(key, left)
-            if key not in self._running:  # another caller of the same create may have been here meanwhile
-                self._running.add(key)
-                running.add_done_callback(lambda _ended: self._write_end(connector, key, ended, connection))
+        if not self._runs(key, running):
+            owner = f"{self._owner}-{id(running):x}"
+            await self._begin(key, owner, max(left, self._seconds))
+            if not self._runs(key, running):  # another caller of the same create may have been here meanwhile
+                entry = self._running[key] = _Running(running, owner)
+                running.add_done_callback(lambda _ended: self._write_end(connector, key, entry, ended, connection))
         return envelope.seal_promise(JobPromise(attempt, self._clock() + left))
 
-    async def _begin(self, key: str, seconds: float) -> None:
+    def _runs(self, key: str, create: "asyncio.Future[Any]") -> bool:
+        entry = self._running.get(key)
+        return entry is not None and entry.create is create
+
+    async def _begin(self, key: str, owner: str, seconds: float) -> None:
         """Remember that a create is under way, in place of what an earlier one of the attempt came to when it failed."""
-        while not await self._memory.add(key, _UNDER_WAY, seconds):
-            word = await self._memory.get(key)
-            if word is None:
-                continue
-            has_failed = not word.startswith((_UNDER_WAY, _DOOMED, _META))
-            if not has_failed or await self._memory.replace(key, word, _UNDER_WAY, seconds):
+        data, new = None, Pending((owner,))
+        while not await self._written(key, data, new.encode(), seconds):
+            data = await self._memory.get(key)
+            found = read(data)
+            if isinstance(found, JobMeta):
                 return
+            new = found.with_owner(owner) if isinstance(found, Pending) else Pending((owner,))
 
     async def resolve(self, connector: ConnectorDescription, promise: JobPromise) -> JobMeta | agent_pb2.Resource:
         """Return the resource meta of the job, or what is to be answered as long as there is none.
@@ -131,26 +172,41 @@ class JobPromises:
             ConnectorError: nothing is known of it here; to be ridden out.
         """
         key = _key(connector, promise.attempt)
-        if key in self._running:
+        if key in self._running and self._clock() <= promise.until:
             return _initializing("create() has not ended yet")
-        word = await self._look_up(connector, promise)
-        if word == _UNDER_WAY and self._memory.is_shared:
-            return _initializing("create() runs at another replica, and has not ended yet")
-        if word == _DOOMED:
-            return _initializing("delete requested; create() has not ended yet")
-        if word is not None and word.startswith(_META):
-            await self._renew(key, word)
-            return JobMeta(word.removeprefix(_META))
-        if word is not None and word != _UNDER_WAY:
-            return _last_word(word)
-        is_lost = word == _UNDER_WAY or (self._memory.is_shared and self._clock() > promise.until)
-        if is_lost:
-            return retryable("the host that ran create() ended before it had; what it started is not known")
-        raise BackendUnavailableError(
-            "the create of this job runs at another replica, which shares no memory with this one (setting memory.kind)",
-            plugin=connector.plugin.name,
-            operation="create",
+        while True:
+            found, data = await self._look_up(connector, promise)
+            if isinstance(found, JobMeta):
+                await self._renew(key, data, found)
+                return found
+            if isinstance(found, LastWord):
+                return found.resource
+            if found is None or data is None or not found.owners:
+                raise self._unknown(connector)
+            if self._may_run(key, promise):
+                return _initializing(
+                    "delete requested; create() has not ended yet"
+                    if found.is_doomed
+                    else "create() runs at another replica, and has not ended yet"
+                )
+            # Remembered before it is told: should the create end after all, its job is deleted.
+            lost = retryable("the host that ran create() ended before it had; what it started is not known")
+            word = deleted() if found.is_doomed else LastWord(lost)
+            if await self._memory.replace(key, data, word.encode(), self._seconds):
+                return word.resource
+
+    def _may_run(self, key: str, promise: JobPromise) -> bool:
+        """Whether a create that is remembered as under way may be: that of a host which has died is not."""
+        return key in self._running or (self._memory.is_shared and self._clock() <= promise.until)
+
+    def _unknown(self, connector: ConnectorDescription) -> BackendUnavailableError:
+        reason = (
+            "what was remembered of the create of this job is lost, and with it how the job is found"
+            if self._memory.is_shared
+            else "the create of this job ran at another replica, which shares no memory with this one, or before this host "
+            "forgot what it knew (setting memory.kind)"
         )
+        return BackendUnavailableError(reason, plugin=connector.plugin.name, operation="create")
 
     async def delete(self, connector: ConnectorDescription, promise: JobPromise) -> JobMeta | None:
         """Return the resource meta of the job to be deleted; `None`, where there is none or its deletion is remembered.
@@ -159,122 +215,148 @@ class JobPromises:
             TransientError: the create runs, or ran, where this host cannot reach it.
         """
         key = _key(connector, promise.attempt)
-        if key in self._running:
-            self._doomed.add(key)
-            return None
+        running = self._running.get(key)
+        if running is not None:
+            running.is_doomed = True
         while True:
-            word = await self._look_up(connector, promise)
-            if word is not None and word.startswith(_META):
-                return JobMeta(word.removeprefix(_META))
-            if word is not None and word != _UNDER_WAY:
-                return None  # it has failed, or is doomed
-            if not self._memory.is_shared:
-                raise TransientError(
-                    "the job's create ran at another replica or in an earlier life of this host, which alone know its "
-                    "job (setting memory.kind)",
-                    plugin=connector.plugin.name,
-                    operation="delete",
-                )
-            if word is None:
-                if await self._memory.add(key, _DOOMED, self._seconds):
-                    return None
-            elif await self._memory.replace(key, word, _DOOMED, self._seconds):
+            found, data = await self._look_up(connector, promise)
+            if isinstance(found, JobMeta):
+                return found
+            if isinstance(found, LastWord):
                 return None
+            doomed = Pending(found.owners if found is not None else (), is_doomed=True)
+            if running is not None:
+                doomed = doomed.with_owner(running.owner)
+            may_be_written = doomed.owners or self._memory.is_shared
+            if may_be_written and not await self._written(key, data, doomed.encode(), self._seconds):
+                continue
+            if not doomed.owners:
+                raise TransientError(self._unknown(connector).message, plugin=connector.plugin.name, operation="delete")
+            if key in self._running:
+                return None
+            # A host that died, or is just about to write it here, may have a job already.
+            return await self._found(connector, promise)
 
-    async def close(self) -> None:
-        """Let what became of them be written."""
-        while self._writing:
-            await asyncio.wait(self._writing)
+    async def _found(self, connector: ConnectorDescription, promise: JobPromise) -> JobMeta | None:
+        meta = await self._find(connector, promise.attempt)
+        found = None if meta is None else outcome_of(meta)
+        return found if isinstance(found, JobMeta) else None
 
-    def _write_end(self, connector: ConnectorDescription, key: str, ended: Ended, connection: Connection) -> None:
-        writing = asyncio.create_task(self._write(connector, key, ended, connection))
+    async def close(self, timeout: float) -> None:
+        """Let what became of them be written, for so long."""
+        if self._writing:
+            _done, left = await asyncio.wait(self._writing, timeout=max(timeout, _WRITE_SECONDS))
+            for task in left:
+                task.cancel()
+
+    def _write_end(
+        self, connector: ConnectorDescription, key: str, entry: _Running, ended: Ended, connection: Connection
+    ) -> None:
+        writing = asyncio.create_task(self._write(connector, key, entry, ended, connection))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
 
-    async def _write(self, connector: ConnectorDescription, key: str, ended: Ended, connection: Connection) -> None:
-        word = await _word_of(ended)
+    async def _write(
+        self, connector: ConnectorDescription, key: str, entry: _Running, ended: Ended, connection: Connection
+    ) -> None:
+        from connector_core.jobs.retrying import try_patiently
+
+        outcome = await _outcome_of(ended)
+        if self._running.get(key) is entry:
+            del self._running[key]
+        if entry.is_doomed and isinstance(outcome, JobMeta):  # whether or not the memory can be reached
+            self._delete(connector, outcome.resource_meta, connection)
+            outcome = deleted()
+        self._unwritten[key] = outcome
         try:
-            if not word.startswith(_META):
-                await self._memory.put(key, word, self._seconds)
-            elif not await self._is_kept(key, word) or key in self._doomed:
-                self._delete(connector, word.removeprefix(_META), connection)
-                await self._memory.put(key, _aborted(), self._seconds)
+            await try_patiently(_WRITE_TRIES, lambda: self._settle(connector, key, entry.owner, outcome, connection))
         except MemoryUnavailableError as error:
             _log.warning("outcome of a promised create not remembered: %s", error)
-            self._keep_here(key, word)
+            if isinstance(outcome, JobMeta):
+                self._note_seen(key, outcome)
         finally:
-            self._running.discard(key)
-            self._doomed.discard(key)
+            if self._unwritten.get(key) is outcome:
+                del self._unwritten[key]
 
-    async def _is_kept(self, key: str, word: bytes) -> bool:
-        """Remember a job; return whether it is to be kept, as no DeleteTask has come for it."""
-        while not await self._memory.replace(key, _UNDER_WAY, word, self._seconds):
-            found = await self._memory.get(key)
-            if found == _DOOMED:
-                return False
-            if found is not None and found != _UNDER_WAY:
-                return True  # another replica has written the same job
-            if await self._memory.add(key, word, self._seconds):
-                return True
-        return True
+    async def _settle(
+        self, connector: ConnectorDescription, key: str, owner: str, outcome: Outcome, connection: Connection
+    ) -> None:
+        """Remember what a create came to; delete its job if nobody is to have it."""
+        data: bytes | None = Pending((owner,)).encode()
+        while True:
+            found = read(data)
+            new = settled(found, owner, outcome)
+            if new is None or await self._written(key, data, new.encode(), self._seconds):
+                break
+            data = await self._memory.get(key)
+        if is_superfluous(found, outcome) and isinstance(outcome, JobMeta):
+            self._delete(connector, outcome.resource_meta, connection)
 
-    async def _look_up(self, connector: ConnectorDescription, promise: JobPromise) -> bytes | None:
+    async def _look_up(
+        self, connector: ConnectorDescription, promise: JobPromise
+    ) -> tuple[Pending | Outcome | None, bytes | None]:
+        """Return what is known of a promise, and what the memory has of it."""
         key = _key(connector, promise.attempt)
-        word = await self._memory.get(key)
-        if word is not None and (word != _UNDER_WAY or self._memory.is_shared):
-            return word
-        if (kept := self._kept_here.get(key)) is not None:
-            return kept
-        meta = await self._find(
-            connector, promise.attempt
-        )  # written before the mapping, which a crash may have cut off
-        return word if meta is None else _META + meta
-
-    def _keep_here(self, key: str, word: bytes) -> None:
-        self._kept_here[key] = word
-        if len(self._kept_here) > _RENEWED_AT_MOST:
-            self._kept_here.popitem(last=False)
-
-    async def _renew(self, key: str, word: bytes) -> None:
-        """Keep a mapping that is polled: jobs run for days, and what is remembered ends some time after its last change."""
-        now = time.monotonic()
-        if now - self._renewed.get(key, -self._seconds) < self._seconds / _RENEWALS:
-            return
-        self._renewed[key] = now
-        self._renewed.move_to_end(key)
-        if len(self._renewed) > _RENEWED_AT_MOST:
-            self._renewed.popitem(last=False)
+        if (unwritten := self._unwritten.get(key)) is not None:
+            return unwritten, unwritten.encode()
+        seen = self._seen.get(key)
         try:
-            await self._memory.put(key, word, self._seconds)
+            data = await self._memory.get(key)
+        except MemoryUnavailableError:
+            if seen is None or seen.job is None:
+                raise
+            return seen.job, seen.job.encode()
+        found = read(data)
+        is_known = isinstance(found, JobMeta | LastWord) or (
+            found is not None and found.owners and (found.is_doomed or self._may_run(key, promise))
+        )
+        if is_known:
+            return found, data
+        # The record of the attempt is written before this one, which a crash may have cut off, or the memory evicted.
+        meta = await self._find(connector, promise.attempt)
+        if meta is not None:
+            return outcome_of(meta), data
+        return (found, data) if seen is None or seen.job is None else (seen.job, data)
+
+    async def _renew(self, key: str, data: bytes | None, job: JobMeta) -> None:
+        """Keep a mapping that is polled: jobs run for days, and what is remembered ends some time after its last change."""
+        word, now = job.encode(), time.monotonic()
+        seen = self._seen.get(key)
+        if data == word and seen is not None and now - seen.renewed < self._seconds / _RENEWALS:
+            return
+        self._note_seen(key, job)
+        try:
+            await self._written(key, data, word, self._seconds)
         except MemoryUnavailableError as error:
             _log.warning("outcome of a promised create not renewed: %s", error)
 
+    def _note_seen(self, key: str, job: JobMeta) -> None:
+        kept = job if len(job.resource_meta) <= _SEEN_BYTES else None
+        self._seen[key] = _Seen(kept, time.monotonic())
+        self._seen.move_to_end(key)
+        if len(self._seen) > _SEEN_AT_MOST:
+            self._seen.popitem(last=False)
 
-async def _word_of(ended: Ended) -> bytes:
+    async def _written(self, key: str, data: bytes | None, new: bytes, seconds: float) -> bool:
+        """Remember something in place of what was found; return whether that was still there."""
+        if data is None:
+            return await self._memory.add(key, new, seconds)
+        return await self._memory.replace(key, data, new, seconds)
+
+
+async def _outcome_of(ended: Ended) -> Outcome:
     try:
-        meta = await ended()
+        return outcome_of(await ended())
     except ConnectorError as error:
-        return last_word(error)
+        return outcome_of(last_word(error))
     except asyncio.CancelledError:
-        return envelope.seal(retryable("the host stopped before create() had ended"))
+        return LastWord(retryable("the host stopped before create() had ended"))
     except Exception:  # noqa: BLE001 - the host's own, which is logged as such
-        return envelope.seal(retryable("internal error in the host; see its log"))
-    return meta if envelope.unseal(meta) is not None else _META + meta
-
-
-def _last_word(word: bytes) -> agent_pb2.Resource:
-    resource = envelope.unseal(word)
-    if not isinstance(resource, agent_pb2.Resource):  # nothing else is written, but a memory may be damaged
-        return retryable("the record of the create cannot be read")
-    return resource
+        return LastWord(retryable("internal error in the host; see its log"))
 
 
 def _initializing(text: str) -> agent_pb2.Resource:
     return agent_pb2.Resource(phase=Phase.INITIALIZING.value, message=text)
-
-
-def _aborted() -> bytes:
-    return envelope.seal(agent_pb2.Resource(phase=Phase.ABORTED.value, message="it was deleted"))
 
 
 def _key(connector: ConnectorDescription, attempt: str) -> str:

@@ -21,9 +21,9 @@ from connector_core.jobs import envelope
 from connector_core.jobs.creates import Created, Creates
 from connector_core.jobs.deletes import Deletes
 from connector_core.jobs.envelope import JobPromise, Promise, Signer, Unsigned
-from connector_core.jobs.job_promises import JobMeta
 from connector_core.jobs.memory import Memory
 from connector_core.jobs.polls import Polls
+from connector_core.jobs.promised import JobMeta
 from connector_core.jobs.sizes import AROUND_BYTES, failed, fit
 from connector_core.jobs.steady_clock import SteadyClock
 from connector_core.settings import Settings

@@ -239,6 +239,38 @@ async def test_after_a_restart_with_sqlite_the_job_is_still_one(tmp_path: Path) 
     assert (held.started, held.deleted) == (["job-1"], ["job-1"])
 
 
+async def test_after_a_crash_in_the_middle_of_a_create_the_engine_is_let_go_on(tmp_path: Path) -> None:
+    """Its DeleteTask comes before its next attempt, and would hold that up as long as it fails."""
+    held, settings = Held(), {"memory": {"kind": "sqlite", "path": tmp_path / "memory.sqlite"}}
+    async with running_server(held.connector(), settings=settings) as host:
+        promise = await promised(host)
+        await host.server.memory.close()  # as a crash does: nothing is written any more
+        held.gate.open()
+    async with running_server(held.connector(), settings=settings) as host:
+        lost = await polled(host, promise)
+        assert lost.phase is Phase.RETRYABLE_FAILED
+        assert "the host that ran create() ended before it had" in lost.message
+        await host.delete("job", promise)
+        assert (await polled(host, promise)).phase is Phase.RETRYABLE_FAILED
+
+
+async def test_a_promise_outlives_the_key_that_it_was_signed_with_by_a_rotation(tmp_path: Path) -> None:
+    old, new = "a key of sixteen or more", "another key of sixteen or more"
+    held, memory = Held(), {"kind": "sqlite", "path": tmp_path / "memory.sqlite"}
+    connector = held.connector(get=lambda: Resource(Phase.RUNNING))
+    async with running_server(connector, settings={"memory": memory, "signing": {"keys": [old]}}) as host:
+        promise = await promised(host)
+        held.gate.open()
+        await comes_to(host, promise, Phase.RUNNING)
+    async with running_server(connector, settings={"memory": memory, "signing": {"keys": [new]}}) as host:
+        refused = await refusal(host.get("job", promise))
+        assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+    async with running_server(connector, settings={"memory": memory, "signing": {"keys": [new, old]}}) as host:
+        assert (await polled(host, promise)).phase is Phase.RUNNING
+        await host.delete("job", promise)
+    assert held.deleted == ["job-1"]
+
+
 async def test_what_a_job_is_called_is_remembered_for_as_long_as_it_is_polled() -> None:
     held = Held()
     settings = {"memory": {"seconds": 1}}

@@ -71,7 +71,7 @@ def test_a_promise_comes_out_as_it_went_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[", b"{}", b"[]", b'["a"]', b'["a", "b"]', b"[1, 2.0]", b"1", b"\xff", b"null"]
+    "body", [b"", b"[", b"{}", b"[]", b'["a"]', b'["a", "b"]', b"[1, 2.0]", b"1", b"\xff", b"null", rb'["\ud800", 1.5]']
 )
 @pytest.mark.parametrize("form", [b"1/promise", b"1/job"])
 def test_a_damaged_promise_is_said_to_be(form: bytes, body: bytes) -> None:
