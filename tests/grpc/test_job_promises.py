@@ -174,7 +174,7 @@ async def test_while_the_jobs_state_cannot_be_read_it_is_not_said_to_run() -> No
     def away() -> Resource:
         raise TransientError("busy")
 
-    async with running_server(held.connector(get=away)) as host:
+    async with running_server(held.connector(get=away), settings={"deadlines": {"get": 1}}) as host:
         promise = await promised(host)
         held.gate.open()
         await host.creates_ended()

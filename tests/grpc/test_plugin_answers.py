@@ -213,7 +213,7 @@ async def test_50_mb_of_outputs_are_a_failed_job_that_says_why() -> None:
     async with as_the_engine(Jobs("bad", get=method), Answers("bad_do", do=method)) as host:
         for resource in (await host.get("bad", JOB), await host.execute("bad_do")):
             assert Phase(resource.phase) is Phase.FAILED
-            assert "the outputs make an answer of 50,000,0" in resource.message
+            assert "the outputs make an answer of 50,000,1" in resource.message
             assert resource.agent_error.code == "OutputsTooLarge"
 
 

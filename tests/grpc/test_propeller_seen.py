@@ -1,6 +1,6 @@
 """The fake engine does what was seen of the real one: FlytePropeller 1.16.8, and the executor of the 2.x line."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from connector_core import LogLink, Phase, Resource
 from connector_core.literals import to_literal_map
 from connector_core.testing import FakePropeller, RunningServer, running_server
 from connector_core.testing.propeller import EngineTask
-from tests.fakes import JobMeta, Jobs
+from tests.fakes import JobMeta, Jobs, eventually
 from tests.support.creates import PREFIX, Held
 from tests.support.scripted import LISTED, agent, attempts_asked, scripted
 
@@ -32,9 +32,14 @@ def methods(task: EngineTask) -> list[str]:
 
 
 @asynccontextmanager
-async def engine_of(connector: Jobs, **options: Any) -> AsyncIterator[tuple[RunningServer, FakePropeller]]:
+async def engine_of(
+    connector: Jobs, *, settings: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[RunningServer, FakePropeller]]:
     """A host with one connector, and an engine that calls it."""
-    async with running_server(connector) as host, FakePropeller([host.address], **options) as propeller:
+    async with (
+        running_server(connector, settings=settings) as host,
+        FakePropeller([host.address], **options) as propeller,
+    ):
         yield host, propeller
 
 
@@ -379,7 +384,11 @@ async def test_calls_carry_a_deadline_of_10_seconds_in_2_x() -> None:
 
 async def test_a_create_that_is_always_slower_than_the_deadline_leaves_the_last_attempts_job_behind() -> None:
     held = Held(*(f"{PREFIX}/{attempt}" for attempt in range(2)))
-    async with engine_of(held.connector(), deadlines={"CreateTask": 0.2}, max_attempts=2) as (host, propeller):
+    never = {"promise_creates": "never"}
+    async with engine_of(held.connector(), settings=never, deadlines={"CreateTask": 0.2}, max_attempts=2) as (
+        host,
+        propeller,
+    ):
         task = propeller.submit("job")
         held.before = {attempt.output_prefix: held.gate.block for attempt in task.attempts} | {
             f"{task.prefix}1": held.gate.block
@@ -422,7 +431,7 @@ async def test_the_retry_of_one_subtask_deletes_its_own_predecessor_alone() -> N
         await host.creates_ended()
         orphan = held.started[-1]
         await propeller.step()
-        await host.orphans_deleted()
+        await eventually(lambda: held.deleted == [orphan])
         await propeller.step()
     assert held.deleted == [orphan]
     assert len(held.started) == 4

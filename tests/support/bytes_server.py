@@ -234,6 +234,7 @@ class Frames:
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.transport.abort()
+        await asyncio.sleep(0)  # which closes it: a test that blocks the loop next would keep it open
 
     def cut(self) -> None:
         """End the connection as a machine does that loses power."""

