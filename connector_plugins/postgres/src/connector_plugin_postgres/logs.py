@@ -24,7 +24,7 @@ class JobLog:
     def hear(self, _connection: Any, message: Any) -> None:
         """Take a message of the server's: asyncpg's log listener."""
         severity = getattr(message, "severity", None) or "NOTICE"
-        for line in str(message).splitlines() or [""]:
+        for line in (message.message or "").splitlines() or [""]:
             self._add(f"{severity}: {line}")
 
     def close(self) -> None:
