@@ -142,9 +142,9 @@ class TestResourceMetas:
             (b'{"job_id": 7}', "field 'job_id'"),
             (b'{"job_id": "7", "cluster": null}', "field 'cluster'"),
             (b'{"cluster": "main"}', "field 'job_id'"),
-            (b"", "no JobMeta"),
-            (b"\xff\x00", "no JobMeta"),
-            (b"[]", "no JobMeta"),
+            (b"", "not a JobMeta"),
+            (b"\xff\x00", "not a JobMeta"),
+            (b"[]", "not a JobMeta"),
         ],
         ids=["wrong type", "null", "missing", "empty", "garbage", "no object"],
     )
