@@ -148,7 +148,7 @@ def _text(read: Callable[[], str]) -> str:
 
 
 def _writable(text: str) -> str:
-    """Return a text as it can be written, without the lone surrogates of file names that are no UTF-8, and not too long."""
+    """Return a text as it can be written, without the lone surrogates of file names that are not UTF-8, and not too long."""
     if len(text) > _LONGEST_TEXT:
         text = f"{text[: _LONGEST_TEXT - 3]}..."
     return writable(text)

@@ -196,7 +196,7 @@ class JobPromises:
                 return word.resource
 
     def _may_run(self, key: str, promise: JobPromise) -> bool:
-        """Whether a create that is remembered as under way may be: that of a host which has died is not."""
+        """Return whether a create that is remembered as under way may be: that of a host which has died is not."""
         return key in self._running or (self._memory.is_shared and self._clock() <= promise.until)
 
     def _unknown(self, connector: ConnectorDescription) -> BackendUnavailableError:

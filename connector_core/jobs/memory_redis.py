@@ -55,7 +55,7 @@ class RedisMemory:
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
-            raise SettingsError(f"memory.url is no Redis URL: {error}") from None
+            raise SettingsError(f"memory.url is not a Redis URL: {error}") from None
         self._connections = asyncio.Semaphore(_CONNECTIONS)  # the client's own pool refuses instead of waiting
         self._under_way: set[asyncio.Task[Any]] = set()
         self._pause = pause

@@ -93,7 +93,7 @@ CODE: ContextVar[Subject | None] = ContextVar("connector_core.code", default=Non
 
 
 def current_subject() -> Subject | None:
-    """Return what the code that runs here is about, in plugin code and around it; `None` where that is no RPC."""
+    """Return what the code that runs here is about, in plugin code and around it; `None` outside of an RPC."""
     code, request = CODE.get(), REQUEST.get()
     if code is None and request is not None:
         code = request[0]

@@ -250,7 +250,7 @@ def test_what_is_no_task_is_refused(here: Path, content: bytes) -> None:
 
 def test_a_damaged_task_in_json_is_refused_with_the_place(here: Path) -> None:
     (here / "task.json").write_text('{"type": 1}')
-    with pytest.raises(SettingsError, match=r"task.json is no TaskTemplate in protobuf's JSON form.*type"):
+    with pytest.raises(SettingsError, match=r"task.json is not a TaskTemplate in protobuf's JSON form.*type"):
         Order(template=here / "task.json").to_request()
 
 
@@ -283,7 +283,7 @@ def test_an_input_that_is_called_literals_is_none_of_these(here: Path) -> None:
     [
         ("inputs.pb", b"\xff\xff", "is neither JSON nor a LiteralMap"),
         ("inputs.json", b"[1]", "--inputs is not a JSON object"),
-        ("inputs.json", b'{"literals": {"a": 1}}', "is no LiteralMap in protobuf's JSON form"),
+        ("inputs.json", b'{"literals": {"a": 1}}', "is not a LiteralMap in protobuf's JSON form"),
     ],
 )
 def test_inputs_that_are_none_are_refused(here: Path, name: str, content: bytes, message: str) -> None:

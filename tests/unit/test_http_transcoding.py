@@ -79,10 +79,10 @@ def test_bytes_are_base64_of_either_alphabet_padded_or_not(data: bytes) -> None:
         (b"template.container.args.x=1", "is not a field"),
         (b"=x", "is not a field"),
         (b".=x", "is not a field"),
-        (b"template.metadata.runtime.type=NOTHING", "no flyteidl.admin.CreateTaskRequest"),
-        (b"template.task_type_version=99999999999", "no flyteidl.admin.CreateTaskRequest"),
-        (b"template.task_type_version=1.5", "no flyteidl.admin.CreateTaskRequest"),
-        (b"template.metadata.timeout=soon", "no flyteidl.admin.CreateTaskRequest"),
+        (b"template.metadata.runtime.type=NOTHING", "not a flyteidl.admin.CreateTaskRequest"),
+        (b"template.task_type_version=99999999999", "not a flyteidl.admin.CreateTaskRequest"),
+        (b"template.task_type_version=1.5", "not a flyteidl.admin.CreateTaskRequest"),
+        (b"template.metadata.timeout=soon", "not a flyteidl.admin.CreateTaskRequest"),
     ],
 )
 def test_what_a_query_cannot_say_is_refused(query: bytes, says: str) -> None:

@@ -360,7 +360,7 @@ async def test_a_caller_who_goes_leaves_redis_usable(redis: RedisServer) -> None
 
 
 def test_a_url_that_is_none_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"memory\.url is no Redis URL"):
+    with pytest.raises(SettingsError, match=r"memory\.url is not a Redis URL"):
         RedisMemory("http://127.0.0.1")
 
 

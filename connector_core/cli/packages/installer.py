@@ -65,7 +65,7 @@ class Installer:
     environment: Mapping[str, str] = field(default_factory=lambda: _QUIET)
 
     def plan(self, wanted: Wanted) -> set[NormalizedName]:
-        """Return the (canonical) names of what would come, go or change; some more is no harm.
+        """Return the (canonical) names of what would come, go or change, or more.
 
         Raises:
             InstallError: it cannot be installed; nothing has been touched.

@@ -136,7 +136,7 @@ def _read_inputs(file: Path, declared: Mapping[str, Variable]) -> _Values:
         try:
             return dict(json_format.Parse(json.dumps(values), LiteralMap()).literals)
         except json_format.ParseError as error:
-            raise SettingsError(f"--inputs: {file} is no LiteralMap in protobuf's JSON form: {error}") from None
+            raise SettingsError(f"--inputs: {file} is not a LiteralMap in protobuf's JSON form: {error}") from None
     return {name: Given(from_json(value)) for name, value in values.items()}
 
 
@@ -238,7 +238,7 @@ def _from_json(file: Path, data: bytes) -> TaskTemplate | None:
         return json_format.Parse(data, TaskTemplate())
     except json_format.ParseError as error:
         kind = "TaskSpec" if is_spec else "TaskTemplate"
-        raise SettingsError(f"--template: {file} is no {kind} in protobuf's JSON form: {error}") from None
+        raise SettingsError(f"--template: {file} is not a {kind} in protobuf's JSON form: {error}") from None
 
 
 def _from_bytes(data: bytes) -> TaskTemplate | None:

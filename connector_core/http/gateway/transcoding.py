@@ -192,7 +192,7 @@ def _without_doubles(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f'{name} is no JSON; write it as a string, "{name}"')
+    raise ValueError(f'{name} is not a number of JSON; write it as a string, "{name}"')
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _message(descriptor: Descriptor, values: dict[str, Any]) -> bytes:
         reason = str(error).split("\n", 1)[0]
         if reason.startswith(_OF_A_CONNECTION):  # it shows what is there, which may be a secret
             reason = f"{_OF_A_CONNECTION}: secrets and configs are objects, of a text for each name"
-        raise malformed(f"the request is no {descriptor.full_name}: {reason}") from None
+        raise malformed(f"the request is not a {descriptor.full_name}: {reason}") from None
     raw: bytes = message.SerializeToString()
     return raw
 

@@ -18,8 +18,8 @@ class Deployment:
 
     Attributes:
         addresses: `host:port` of each replica; calls go round between them.
-        deadline: seconds for each call; `None`, as the engine has it for every deployment but the default one, is no
-            deadline at all.
+        deadline: seconds for each call; `None` for no deadline, as the engine has it for every deployment
+            but the default one.
         deadlines: the same by method (`"CreateTask"`), where one differs.
         task_types: task types that the configuration itself sends here. They are called as async, whatever the server
             says about them. The engine lower-cases them as it reads its configuration: one with a capital never matches.

@@ -163,7 +163,7 @@ def target_of(addresses: Sequence[str]) -> str:
     """Return the name by which gRPC finds all addresses of a deployment.
 
     Raises:
-        ValueError: there are none, or several of which one is no IP address.
+        ValueError: there are none, or several of which one is not an IP address.
     """
     versions = {_ip_version(address) for address in addresses}
     if versions in ({4}, {6}):

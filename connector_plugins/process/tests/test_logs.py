@@ -102,7 +102,7 @@ def split(data: bytes) -> list[tuple[bytes, bool]]:
 
 @pytest.mark.parametrize("token", ["x", "1", "1-", "-1-2", "1-2-3", "1.0-2", "٣-٤x"])
 def test_a_token_that_no_page_carried_is_refused(finished: Any, token: str) -> None:
-    with pytest.raises(InvalidInputError, match="no token of a log page"):
+    with pytest.raises(InvalidInputError, match="not a token of a log page"):
         read_page(finished, token, 1)
 
 

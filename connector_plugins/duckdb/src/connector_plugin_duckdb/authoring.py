@@ -1,4 +1,4 @@
-"""What the task classes of both SDKs share: what an author declares, and a run of it without a host."""
+"""The common part of both SDKs' task classes: an author's declarations, and a run of them without a host."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

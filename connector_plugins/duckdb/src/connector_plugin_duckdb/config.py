@@ -21,7 +21,7 @@ _SIZE = re.compile(rf"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>({'|'.join(_UNITS)})
 
 def _absolute(folder: Path) -> Path:
     if not folder.is_absolute():
-        raise ValueError(f"{str(folder)!r} is no absolute path")
+        raise ValueError(f"{str(folder)!r} is not an absolute path")
     return folder
 
 
@@ -46,7 +46,7 @@ Options = dict[Literal["s3", "gs"], dict[str, Any]]
 
 
 class SecretRef(Table, frozen=True):
-    """Where a storage option's value comes from, so that it is never written into a settings file."""
+    """The secret that a storage option's value comes from, so that it is never written into a settings file."""
 
     secret: str
     group: str | None = None
@@ -81,10 +81,10 @@ class DuckDBConfig(Table, frozen=True):
     """The largest result that is returned inline."""
 
     staging_directory: Folder | None = None
-    """Where each query gets its private folder; the system's folder for temporary files unless set."""
+    """The folder of the queries' private folders; the system's folder for temporary files unless set."""
 
     storage_options: Options = msgspec.field(default_factory=dict)
-    """What fsspec is given for each object store; a value `{secret = "KEY", group = "GROUP"}` is looked up as a secret."""
+    """The options of fsspec for each object store; a value `{secret = "KEY", group = "GROUP"}` is looked up as a secret."""
 
     def opened(self, places: Sequence[str]) -> "DuckDBConfig":
         """Return these settings with further URIs, local or remote, that queries may use."""

@@ -1,4 +1,4 @@
-"""What a connector's queries share: object stores, the folder of their folders, and the query processes."""
+"""The engine that a connector's queries share: object stores, the folder of their folders, and query processes."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -33,7 +33,7 @@ class Table:
 
 @dataclass(slots=True)
 class Inputs:
-    """What a query is given.
+    """The inputs of a query.
 
     Attributes:
         parameters: values by name; a file is its local path, a folder or table the list of its files' paths.

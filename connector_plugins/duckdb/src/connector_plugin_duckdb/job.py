@@ -24,7 +24,7 @@ PART = "00000.parquet"
 """The name of a table's only file, below the table's URI."""
 
 _ANSWER_BYTES = 2**20
-"""What an answer has beyond twice `inline_bytes` at the most: columns' names and types, texts of errors."""
+"""The most bytes of an answer beyond twice `inline_bytes`: columns' names and types, texts of errors."""
 
 _RESERVED = frozenset({"memory", "temp", "system", "main", "pg_catalog", "information_schema"})
 

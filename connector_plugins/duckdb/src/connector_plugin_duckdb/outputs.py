@@ -1,4 +1,4 @@
-"""What a task gets back: its result as inline values or as a table, by the outputs that it declares."""
+"""The outputs of a task: its result as inline values or as a table, by the outputs that it declares."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _SCHEMA_COLUMNS = frozenset({"int", "float", "str", "bool", "datetime", "timedel
 
 
 class TableStore(Protocol):
-    """Where tables go."""
+    """The place for tables."""
 
     def uri(self, name: str) -> str:
         """Return the URI of an output's table."""

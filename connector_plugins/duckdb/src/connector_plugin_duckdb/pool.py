@@ -11,7 +11,7 @@ from connector_plugin_duckdb.process import Limits, QueryProcess
 from connector_plugin_duckdb.stop import Stop
 
 IDLE_SECONDS = 60.0
-"""How long a process beyond the first waits for a query before it is ended."""
+"""Seconds for which an idle process beyond the first waits for a query before it is ended."""
 
 
 class Pool:

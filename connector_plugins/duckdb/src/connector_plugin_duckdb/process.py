@@ -43,7 +43,7 @@ _START = (
     " from connector_plugin_duckdb.child import main; main()"
 )  # fmt: skip
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
-"""Where the system's loader finds libraries; all else of the host's environment, with its secrets, stays there."""
+"""The variables by which the system's loader finds libraries; the rest of the environment, with its secrets, stays out."""
 
 _START_SECONDS = 30.0
 _PATIENCE_SECONDS = 1.0
@@ -58,7 +58,7 @@ _log = logging.getLogger("connector_plugin_duckdb")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a process gets: bytes of memory for DuckDB, and its threads."""
+    """The resources of a process: bytes of memory for DuckDB, and its threads."""
 
     memory: int
     threads: int
@@ -95,7 +95,7 @@ class QueryProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """True while it runs."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
@@ -221,7 +221,7 @@ class QueryProcess:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a process ended: its exit code (below zero, the signal's number), whether the host did it, its last words."""
+    """The end of a process: its exit code (below zero, the signal's number), whether the host did it, its last words."""
 
     code: int | None
     is_ours: bool
@@ -229,7 +229,7 @@ class Death:
 
     @property
     def is_memory(self) -> bool:
-        """Whether it reached its hard limit of memory."""
+        """True if it reached its hard limit of memory."""
         return self.code == EXIT_MEMORY or "bad_alloc" in self.said or "MemoryError" in self.said
 
     def __str__(self) -> str:

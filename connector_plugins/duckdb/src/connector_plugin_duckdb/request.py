@@ -1,4 +1,4 @@
-"""What a task asks for: its SQL, its database and its set-up, read from a task template."""
+"""The request of a task: its SQL, its database and its set-up, read from a task template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

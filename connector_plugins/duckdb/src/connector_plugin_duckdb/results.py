@@ -10,7 +10,7 @@ _LONG = NESTED | {"varchar", "blob", "bit", "bignum", "variant", "union", "geome
 
 
 class Kept(Protocol):
-    """What the last statement of a query gave, kept until it is known what to do with it."""
+    """The result of a query's last statement, kept until it is known what to do with it."""
 
     columns: Sequence[Column]
     rows: int
@@ -26,7 +26,7 @@ class Kept(Protocol):
 
 
 class Connection(Protocol):
-    """What a result in a table needs of its session."""
+    """The interface of a session that a result in a table needs."""
 
     def fetch(self, sql: str) -> list[tuple[Any, ...]]:
         """Return a statement's rows."""

@@ -1,4 +1,4 @@
-"""What a query process does for its host: one query after the other, each in a session of its own."""
+"""The loop of a query process: one query of its host after the other, each in a session of its own."""
 
 import queue
 from collections.abc import Callable, Sequence

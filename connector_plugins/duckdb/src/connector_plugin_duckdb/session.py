@@ -51,7 +51,7 @@ class Session:
 
 
 class Result:
-    """What the last statement of a query gave."""
+    """The result of a query's last statement."""
 
     def __init__(self, session: Session, described: Described) -> None:
         self._session = session

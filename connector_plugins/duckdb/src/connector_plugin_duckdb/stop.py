@@ -1,4 +1,4 @@
-"""How a query is ended before its time: asked for on the event loop, obeyed in the query's thread."""
+"""Early ends of queries: requested on the event loop, obeyed in the query's thread."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ from connector_plugin_duckdb.stop import Stop
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 _NAMELESS = frozenset({".csv", ".parquet", ".json"})
-"""What flytekit calls the file of a table that it writes in such a format."""
+"""flytekit's name for the file of a table, by format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Storage:
 
         Raises:
             PermissionDeniedError: it is in none of the allowed directories, be it by a symbolic link.
-            InvalidInputError: it is no path.
+            InvalidInputError: it is not a path.
         """
         if "\0" in str(path):
             raise InvalidInputError("a local path has a NUL in it")
@@ -107,9 +107,7 @@ class Storage:
             # `connector-host run` and browsers encode what flytekit leaves as it is.
             return self.local(path if "%" not in path or os.path.lexists(path) else unquote(path))
         if scheme not in _EXTRAS or "::" in uri or ".." in rest.split("/"):
-            raise PermissionDeniedError(
-                f"{uri!r} is no place that is read or written here: s3://, gs:// and local paths are"
-            )
+            raise PermissionDeniedError(f"{uri!r} is not a supported place; use s3://, gs:// or a local path")
         if not any(_is_below(uri, prefix) for prefix in self._config.allowed_uris):
             raise PermissionDeniedError(
                 f"{uri!r} is below none of the allowed_uris of {SECTION}; the operator of the host can add "

@@ -48,7 +48,7 @@ class SqlType:
 
     @property
     def list_depth(self) -> int:
-        """How many lists are around the items."""
+        """The number of lists around the items."""
         return 1 + self.children[0][1].list_depth if self.id in _LISTS else 0
 
 

@@ -36,7 +36,7 @@ class RefusalError(Exception):
 
 
 class Box(msgspec.Struct, frozen=True):
-    """What the SQL of one query may reach, and how much it may take.
+    """The bounds of one query: the places that its SQL may reach, and the resources that it may take.
 
     Attributes:
         directories: folders that it may read and write.

@@ -1,4 +1,4 @@
-"""What each import registers with the SDK's registry, which is one for the process, kept apart."""
+"""Connectors that imports register with the SDK's registry, which is one for the process, told apart by import."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager

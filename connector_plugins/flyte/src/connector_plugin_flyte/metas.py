@@ -56,7 +56,7 @@ def _without_unknown_fields(kind: type[Any], data: bytes, error: Exception) -> b
     """Return the JSON with the fields that a dataclass has.
 
     Raises:
-        InvalidResourceMetaError: it is no JSON object, or lacks a field.
+        InvalidResourceMetaError: it is not a JSON object, or lacks a field.
     """
     name = kind.__name__
     try:

@@ -1,4 +1,4 @@
-"""What the import of flyte's SDK does to a process, undone: its log lines go the host's way."""
+"""Undo of what the import of flyte's SDK does to a process: its log lines go the host's way."""
 
 import contextlib
 import logging

@@ -31,7 +31,7 @@ async def wire_resource(answer: object) -> BridgedResource:
     """Return what a flyte connector answered as the first generation's message.
 
     Raises:
-        IllegalAnswerError: it is no resource of flyte's, or flyte cannot convert what is in it, now or later.
+        IllegalAnswerError: it is not a resource of flyte's, or flyte cannot convert what is in it, now or later.
         TransientError: it is in no phase, which an engine would read as a failure.
     """
     if not isinstance(answer, FlyteResource):

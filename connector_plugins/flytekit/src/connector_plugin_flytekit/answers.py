@@ -30,7 +30,7 @@ def their_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def our_answer(operation: str, kind: type[BridgedMeta] | None, answer: Any) -> Any:
-    """Return an answer as the host takes it; what is no answer goes to the host as it is, which says so.
+    """Return an answer as the host takes it; anything else goes to the host as it is, which refuses it.
 
     Raises:
         IllegalAnswerError: flytekit cannot convert the outputs, and asking again would only give them again.

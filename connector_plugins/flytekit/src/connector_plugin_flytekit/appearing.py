@@ -1,4 +1,4 @@
-"""What appears in flytekit's registry, and by which import: the registry itself decides nothing."""
+"""Connectors that appear in flytekit's registry, by import: the registry itself decides nothing."""
 
 import sys
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ def take_stock(imported: str) -> None:
 def watching(module: str) -> Iterator[None]:
     """Note what is registered while `module` is imported.
 
-    The registry is empty meanwhile, so that a task type that another module has registered already is no error in the
-    middle of an import; the host says who clashes with whom, and what to do about it.
+    The registry is empty meanwhile, so that a task type that another module has registered already is not an error in
+    the middle of an import; the host reports the conflict, and what to do about it.
     """
     take_stock("")
     registered, described = ConnectorRegistry._REGISTRY, ConnectorRegistry._METADATA

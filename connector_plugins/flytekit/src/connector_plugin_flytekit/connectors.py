@@ -31,7 +31,7 @@ _PASSED = {
     "get_metrics": ("resource_meta",),
     "get_logs": ("resource_meta",),
 }
-"""What flytekit's server passes, and `**kwargs` therefore gets."""
+"""The arguments that flytekit's server passes, and `**kwargs` therefore gets."""
 
 _PASSED_IF_NAMED = {
     "do": ("task_execution_metadata",),
@@ -49,7 +49,7 @@ _RISKS = {
     "flytekit.sensor": ("imports any module that a caller names, and tells whether a file exists", True),
     "flytekitplugins.airflow": ("runs any code that a caller sends with a task", False),
 }
-"""What callers can make connectors do, by the packages of these, and whether a resource meta is enough for that."""
+"""Risks of connectors by their packages: what callers can make them do, and whether a resource meta is enough for it."""
 
 
 def bridged(theirs: Any, name: str) -> ConnectorBase:

@@ -1,4 +1,4 @@
-"""What flytekit's connectors raise, in the host's terms."""
+"""Exceptions of flytekit's connectors, in the host's terms."""
 
 from flytekit.exceptions.user import (
     FlyteAssertion,

@@ -1,4 +1,4 @@
-"""Which plugins of flytekit's are installed, and which of their connectors belong to whom."""
+"""The installed plugins of flytekit's, and the connectors of each."""
 
 import importlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the task classes of both SDKs share: a task's `custom`, checked when it is written."""
+"""The common part of both SDKs' task classes: a task's `custom`, checked when it is written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ class DeclaredJob(msgspec.Struct, frozen=True):
         """Return what the connector reads.
 
         Raises:
-            InvalidInputError: a value has no form in JSON.
+            InvalidInputError: a value cannot be written as JSON.
         """
         custom: dict[str, Any] = {"endpoint": self.endpoint}
         if self.recipe:
@@ -43,7 +43,7 @@ class DeclaredCall(msgspec.Struct, frozen=True):
         """Return what the connector reads.
 
         Raises:
-            InvalidInputError: a value has no form in JSON.
+            InvalidInputError: a value cannot be written as JSON.
         """
         custom: dict[str, Any] = {"endpoint": self.endpoint, "method": self.method, "path": self.path}
         for name, value in (("query", dict(self.query)), ("headers", dict(self.headers)), ("body", self.body)):

@@ -41,7 +41,7 @@ _UNREPEATABLE = frozenset({"POST", "PATCH"})
 
 
 class _Calls(SyncConnectorBase):
-    """What both kinds of calls share: sending, and telling what came of it."""
+    """The common part of both kinds of calls: sending, and the outcome."""
 
     def __init__(self, config: HttpConfig, endpoints: Endpoints | None = None) -> None:
         self._config = config

@@ -37,7 +37,7 @@ class NotSentError(BackendUnavailableError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to send: a path below the endpoint's URL (or `target`, a path and query of its host), and the rest."""
+    """A request to send: a path below the endpoint's URL (or `target`, a path and query of its host), and the rest."""
 
     method: str
     path: str = ""
@@ -286,7 +286,7 @@ def _content(body: Any) -> bytes | None:
     try:
         content = json.dumps(body, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidInputError(f"the body has no form in JSON: {error}") from None
+        raise InvalidInputError(f"the body cannot be written as JSON: {error}") from None
     if len(content) > MAX_REQUEST_BYTES:
         raise InvalidInputError(f"the body is {len(content)} bytes; a request carries {MAX_REQUEST_BYTES} at most")
     return content
@@ -298,7 +298,7 @@ def _quoted(target: str) -> bytes:
 
 
 def _is_below(path: str, base: str) -> bool:
-    """Whether a path is the base or below it, and means what it says: without `..` in whatever spelling."""
+    """Return whether a path is the base or below it, without `..` in whatever spelling."""
     lowered = path.lower().replace("%2e", ".")
     if any(segment in {".", ".."} for segment in lowered.replace("\\", "/").replace("%5c", "/").split("/")):
         return False

@@ -1,4 +1,4 @@
-"""What an answer that is not a success means: whose fault it is, and whether trying again can help."""
+"""Failures of backends' answers: whose fault each is, and whether trying again can help."""
 
 import email.utils
 import time

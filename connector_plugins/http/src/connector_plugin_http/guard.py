@@ -1,4 +1,4 @@
-"""Which addresses may be connected to: a name is resolved once, its addresses are checked, and those are connected to.
+"""A guard on addresses: a name is resolved once, its addresses are checked, and those are connected to.
 
 Checking a name and then handing the name to a client would let DNS answer twice; a URL's spelling (octal, decimal, mapped
 into IPv6) proves nothing either. So what is checked is the very address that is connected to.
@@ -44,7 +44,7 @@ def plain(text: str) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the internet's: not private, local, link-local, shared, reserved or for many."""
+    """Return whether an address is one of the internet's: not private, local, link-local, shared, reserved or for many."""
     if isinstance(address, ipaddress.IPv6Address) and address in _TEREDO:
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -65,7 +65,7 @@ class Jobs:
 
     @property
     def listing(self) -> Listing | None:
-        """How many jobs are asked about at once, where they can be."""
+        """The number of jobs in one status request, where the backend allows several."""
         return self._recipe.listing
 
     async def create(self, values: Mapping[str, Any], outputs: list[str] | None, key: str | None) -> HttpMeta:

@@ -75,7 +75,7 @@ def render_body(template: Any, values: Mapping[str, Any]) -> Any:
     """Fill in a body: a placeholder alone in a text becomes its value as JSON; optional ones that are missing go.
 
     Raises:
-        InvalidInputError: a value is missing or has no form in JSON.
+        InvalidInputError: a value is missing or cannot be written as JSON.
     """
     filled = _render(template, values)
     return None if filled is _MISSING else filled
@@ -124,7 +124,7 @@ def to_json(name: str, value: Any) -> Any:
     """Return a value as JSON has it.
 
     Raises:
-        InvalidInputError: JSON has no form for it.
+        InvalidInputError: it cannot be written as JSON.
     """
     if value is None or isinstance(value, bool | str | int):
         return value

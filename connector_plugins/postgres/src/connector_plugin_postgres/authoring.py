@@ -1,4 +1,4 @@
-"""What the task classes of both SDKs share: a task's `custom`, and its outputs by name."""
+"""The common part of both SDKs' task classes: a task's `custom`, and its outputs by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ def _remote_prefix(prefix: str) -> str:
 
 
 class SecretRef(Table, frozen=True):
-    """Where a storage option's value comes from, so that it is never written into a settings file."""
+    """The secret that a storage option's value comes from, so that it is never written into a settings file."""
 
     secret: str
     group: str | None = None

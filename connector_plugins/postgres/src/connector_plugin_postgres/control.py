@@ -34,7 +34,7 @@ class KeyTableError(PermanentError):
 
 
 class Alive(NamedTuple):
-    """What a database knows of a job that is not over: its backend, `pid` 0 while it waits for its turn at a host."""
+    """The database's view of a job that is not over: its backend, `pid` 0 while it waits for its turn at a host."""
 
     pid: int
     state: str = ""

@@ -1,4 +1,4 @@
-"""What a statement's error means for its job."""
+"""Errors of statements, as failures of their jobs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -27,7 +27,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a job runs, and where its result goes; `manifest` is `None` where a row stands for it."""
+    """A job's statement, and the place for its result; `manifest` is `None` where a row stands for it."""
 
     statement: Statement
     inputs: Mapping[str, Any]
@@ -81,7 +81,7 @@ class Job:
 
     @property
     def words(self) -> str:
-        """What a job that runs does now."""
+        """The current step of a running job."""
         rows = f", {self._rows.number} rows read" if self._rows is not None and self._rows.number else ""
         return f"runs on connection {self._name!r}, backend {self._pid}{rows}"
 

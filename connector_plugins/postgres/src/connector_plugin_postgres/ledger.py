@@ -17,7 +17,7 @@ _COLUMNS = """\
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ended; `outputs` are the bytes of its `LiteralMap`."""
+    """The end of a job; `outputs` are the bytes of its `LiteralMap`."""
 
     phase: Phase
     outputs: bytes = b""

@@ -1,4 +1,4 @@
-"""What a task gets back: its result as inline values or as a table, by the outputs that it declares."""
+"""The outputs of a task: its result as inline values or as a table, by the outputs that it declares."""
 
 import json
 import math

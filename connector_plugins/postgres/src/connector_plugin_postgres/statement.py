@@ -147,7 +147,7 @@ def _argument(name: str, kind: Any, value: Any) -> Any:
         try:
             return json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"input {name!r} has no form in JSON: {error}") from None
+            raise InvalidInputError(f"input {name!r} cannot be written as JSON: {error}") from None
     return value
 
 

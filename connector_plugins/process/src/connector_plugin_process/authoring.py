@@ -1,4 +1,4 @@
-"""What the task classes of both SDKs share: a task's `custom`, and running its command here."""
+"""The common part of both SDKs' task classes: a task's `custom`, and a run of its command here."""
 
 import os
 import subprocess

@@ -28,7 +28,7 @@ from connector_plugin_process.logs import MAX_PAGE_LINES, Position, read_page, r
 from connector_plugin_process.store import JobStore
 
 STDOUT_BYTES = 64 * 1024
-"""What the output `stdout` holds of a command's output at most: the end of it."""
+"""The most bytes that the output `stdout` holds: the end of the command's output."""
 
 _STDERR_BYTES, _STDERR_LINES = 2000, 10
 _FOLLOW_SECONDS = 0.25

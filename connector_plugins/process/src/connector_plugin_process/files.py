@@ -38,12 +38,12 @@ def size_of(path: Path) -> int:
 
 
 def exists(path: Path) -> bool:
-    """Whether the name is taken, by whatever."""
+    """Return whether the name is taken, by whatever."""
     return os.path.lexists(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder itself, and not a link to one."""
+    """Return whether this is a folder itself, and not a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:

@@ -29,7 +29,7 @@ class Started(msgspec.Struct, frozen=True):
 
     @property
     def kernel(self) -> Kernel:
-        """Where the process numbers mean something."""
+        """The boot and namespace in which the process numbers mean something."""
         return Kernel(self.boot_id, self.pid_namespace)
 
 
@@ -82,7 +82,7 @@ class Job:
         return None
 
     def is_of(self, pid: int, start_time: int) -> bool:
-        """Whether this is the job whose wrapper had this number and start time, as far as the folder can tell."""
+        """Return whether this is the job whose wrapper had this number and start time, as far as the folder can tell."""
         is_unknown = self.is_damaged and not self.started.pid
         return is_unknown or (self.started.pid, self.started.start_time) == (pid, start_time)
 
@@ -93,12 +93,12 @@ class Job:
 
     @property
     def stdout(self) -> Path:
-        """What the command wrote to its standard output."""
+        """The file of the command's standard output."""
         return self.folder / wrapper.STDOUT
 
     @property
     def stderr(self) -> Path:
-        """What the command wrote to its standard error."""
+        """The file of the command's standard error."""
         return self.folder / wrapper.STDERR
 
     def process(self) -> Process | None:
@@ -111,7 +111,7 @@ class Job:
         return found
 
     def is_running(self) -> bool:
-        """Whether anything is left of the job, as far as its wrapper knows."""
+        """Return whether anything is left of the job, as far as its wrapper knows."""
         return self.process() is not None
 
     def ended(self) -> Ended | None:
@@ -139,7 +139,7 @@ class Job:
         return lines[-1] if lines else ""
 
     def is_stop_asked(self) -> bool:
-        """Whether somebody wanted the job gone while it ran."""
+        """Return whether the job's deletion was requested while it ran."""
         return files.exists(self.folder / _STOP_ASKED)
 
     def ask_to_stop(self) -> None:
@@ -187,7 +187,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _is_wrapper_in(folder: Path, process: Process) -> bool:
-    """Whether a process is a session's leader that works in the job's folder, as wrappers do and commands do not."""
+    """Return whether a process leads a session and works in the job's folder, as wrappers do and commands do not."""
     if process.is_zombie or process.session != process.pid:
         return False
     try:

@@ -12,13 +12,13 @@ from connector_plugin_process.job import Job
 MAX_LINE_BYTES = 64 * 1024
 MAX_PAGE_LINES = 10_000
 MAX_STREAM_BYTES = 512 * 1024
-"""What a page takes of each stream at most, so that it stays well below what gRPC's clients receive (4 MiB)."""
+"""The most bytes of each stream on a page, so that it stays well below what gRPC's clients receive (4 MiB)."""
 
 _TOKEN = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How many bytes of stdout and of stderr have been read; as a token `<stdout>-<stderr>`."""
+    """The bytes of stdout and of stderr that have been read; as a token `<stdout>-<stderr>`."""
 
     stdout: int = 0
     stderr: int = 0
@@ -35,7 +35,7 @@ class Position(msgspec.Struct, frozen=True):
         match = _TOKEN.fullmatch(token)
         if match is None:
             raise InvalidInputError(
-                f"{token!r} is no token of a log page; use one that a page carried, or none to begin"
+                f"{token!r} is not a token of a log page; use one that a page carried, or none to begin"
             )
         return cls(int(match[1]), int(match[2]))
 
@@ -103,7 +103,7 @@ def _character_start(data: bytes, place: int) -> int:
 
 
 def _decode(data: bytes, *, is_start_cut: bool = False) -> str:
-    """Bytes that are no UTF-8 are shown as `\\xNN`, so that nothing is lost."""
+    """Bytes that are not UTF-8 are shown as `\\xNN`, so that nothing is lost."""
     if is_start_cut:
         continuing = next((place for place in range(min(4, len(data))) if data[place] & 0xC0 != 0x80), 0)
         data = data[continuing:]

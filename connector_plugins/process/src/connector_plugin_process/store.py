@@ -56,7 +56,7 @@ class JobStore:
 
     @cached_property
     def owner(self) -> str:
-        """Who owns the jobs of this store: `<host name>/<store id>`; making the folder if it is not there yet.
+        """The owner of this store's jobs, `<host name>/<store id>`; makes the folder if it is not there yet.
 
         Raises:
             BackendUnavailableError: the folder cannot be used, and why.
@@ -166,7 +166,7 @@ class JobStore:
         )
 
     def _is_elsewhere(self, job: Job) -> bool:
-        """Whether another machine or container that shares this store's folder runs the job."""
+        """Return whether another machine or container that shares this store's folder runs the job."""
         return job.started.owner != self.owner and job.started.kernel != self._kernel
 
     def sweep(self) -> None:

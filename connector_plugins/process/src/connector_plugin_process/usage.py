@@ -1,4 +1,4 @@
-"""What a running job uses of the machine, in the form that Flyte's consoles draw."""
+"""The resources that a running job uses, in the form that Flyte's consoles draw."""
 
 import contextlib
 import time

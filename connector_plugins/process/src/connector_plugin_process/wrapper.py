@@ -42,12 +42,12 @@ class Process(NamedTuple):
 
     @property
     def is_zombie(self) -> bool:
-        """Whether it has ended and only waits to be reaped."""
+        """True if it has ended and only waits to be reaped."""
         return self.state in "ZX"
 
 
 class Kernel(NamedTuple):
-    """Where process numbers mean something: one boot of one machine, one process namespace (container)."""
+    """The scope of process numbers: one boot of one machine, one process namespace (container)."""
 
     boot_id: str
     pid_namespace: str
@@ -171,14 +171,14 @@ class Outputs:
 
 
 class Disk:
-    """What the files in the job's folder take, looked at from time to time."""
+    """The disk space of the job's folder, measured from time to time."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._next_check = 0.0
 
     def is_exceeded(self) -> bool:
-        """Whether the folder takes more than it may, as far as it is time to look."""
+        """Return whether the folder takes more than it may; measures it only when that is due."""
         began = time.monotonic()
         if began < self._next_check:
             return False
@@ -226,7 +226,7 @@ class Wrapper:
             return {"reason": NOT_STARTED, "error": error}
         self._listen()
         reason = self._watch()
-        # Whoever is stopped for its disk would fill it during its grace.
+        # A command that is stopped for its disk would fill it during its grace.
         self._clear(0 if reason == TOO_MUCH_DISK else self._spec["grace_seconds"])
         self._outputs.drain()
         if reason == EXITED and (self._outputs.exceeded or self._outputs.error):

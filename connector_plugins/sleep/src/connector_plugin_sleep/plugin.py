@@ -1,4 +1,4 @@
-"""What the host finds through the entry point: the hook that brings the connector."""
+"""The entry point's module: the hook that brings the connector."""
 
 from collections.abc import Sequence
 

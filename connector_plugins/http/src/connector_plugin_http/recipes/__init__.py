@@ -1,4 +1,4 @@
-"""How jobs of a kind of backend are started, asked about and cancelled, said as tables; the ones that ship are TOML files."""
+"""Recipes: tables that say how jobs of a kind of backend are started, polled and cancelled; some ship as TOML files."""
 
 import tomllib
 from collections.abc import Mapping
