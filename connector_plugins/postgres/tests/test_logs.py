@@ -66,3 +66,15 @@ async def test_another_host_says_where_notices_are(bench: Bench) -> None:
         (line,), token = await page(host, meta, 10)
     assert "kept by the host that runs the statement" in line
     assert token == ""
+
+
+async def test_a_host_keeps_the_newest_jobs_that_are_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector_plugin_postgres.jobs.MOST_ENDED", 2)
+    async with running_server(bench.connector()) as host:
+        metas = []
+        for _ in range(4):
+            metas.append(await host.create(task("DO $$ BEGIN RAISE NOTICE 'x'; END $$")))
+            await ended(host, metas[-1])
+        kept = [await page(host, meta, 10) for meta in metas]
+        assert [lines == ["NOTICE: x"] for lines, _token in kept] == [False, True, True, True]
+        assert Phase((await host.get("postgres_query", metas[0])).phase) is Phase.SUCCEEDED

@@ -223,6 +223,18 @@ async def test_a_server_that_restarts_fails_what_ran_and_not_what_waits(counted:
         assert await rows(bench) == 1
 
 
+async def test_a_host_that_stops_ends_its_statements(counted: Bench) -> None:
+    bench = counted
+    async with bench.gate():
+        async with running_server(bench.connector(connection_check_interval=0)) as host:
+            meta = await host.create(task(GATED_INSERT))
+            await reached(host, meta, Phase.RUNNING)
+        await bench.until("SELECT count(*) = 0 FROM pg_stat_activity WHERE wait_event = 'advisory'")
+        async with running_server(bench.connector()) as host:
+            assert Phase((await ended(host, meta)).phase) is Phase.RETRYABLE_FAILED
+    assert await rows(bench) == 0
+
+
 async def test_a_server_that_is_away_is_told_to_the_engine_at_the_create(bench: Bench) -> None:
     dsn = "postgresql://admin@127.0.0.1:1/nowhere"
     async with running_server(bench.connector(dsn=dsn)) as host:

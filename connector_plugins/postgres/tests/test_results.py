@@ -18,6 +18,7 @@ from connector_core.testing import running_server
 from .conftest import DATETIME, FLOAT, INTEGER, STRING, STRUCT, TABLE, Bench, outputs, run, task
 
 LIST = LiteralType(collection_type=INTEGER)
+LISTED = LiteralType(collection_type=STRING)
 DICTS = LiteralType(collection_type=LiteralType(simple=STRUCT.simple))
 NEW_YEAR = datetime(2020, 1, 1, 12, tzinfo=UTC)
 
@@ -83,6 +84,7 @@ async def test_a_number_that_is_none_stays_so(bench: Bench, kind: str) -> None:
         ("SELECT 1 AS a, 2 AS a", None, "two columns have the same name"),
         ("SELECT * FROM generate_series(1, 2000)", {"n": LIST}, "declare a StructuredDataset"),
         ("SELECT repeat('x', 2000000)", {"s": STRING}, "declare a StructuredDataset"),
+        ("SELECT repeat('x', 1000000) FROM generate_series(1, 5000)", {"s": LISTED}, "declare a StructuredDataset"),
         ("CREATE TABLE made (n int)", {"n": INTEGER}, "the statement has no result"),
         ("SELECT 1", {"t": TABLE, "n": INTEGER}, "declare the table alone"),
         ("SELECT 1", {"../n": INTEGER}, "cannot be used as the name of a folder"),

@@ -17,6 +17,8 @@ moto_server = pytest.importorskip("moto.server", reason="moto[server] is not ins
 boto3 = pytest.importorskip("boto3", reason="moto[server] is not installed")
 
 BUCKET = "flyte-data"
+LONG_TEXT = "(SELECT string_agg(md5((10 * n + i)::text), '') FROM generate_series(1, 8) AS i) AS t"
+"""A column that makes 50,000 rows longer than one part of an upload."""
 
 
 class Store:
@@ -59,18 +61,17 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 async def test_a_table_is_streamed_into_a_bucket(bench: Bench, store: Store) -> None:
-    # Over one part of an upload.
-    query = task("SELECT n, md5(n::text) AS t FROM generate_series(1, 400000) AS n", {"t": TABLE})
+    query = task(f"SELECT n, {LONG_TEXT} FROM generate_series(1, 50000) AS n", {"t": TABLE})
     async with running_server(bench.connector(results=store.results)) as host:
         found = (await outputs(host, query, prefix=f"s3://{BUCKET}/team/0"))["t"]
     assert found.uri == f"s3://{BUCKET}/team/0/t"
     assert store.names == ["team/0/t/00000.parquet"]
     store.client.download_file(BUCKET, store.names[0], str(bench.folder / "downloaded.parquet"))
-    assert pq.read_table(bench.folder / "downloaded.parquet").num_rows == 400000
+    assert pq.read_table(bench.folder / "downloaded.parquet").num_rows == 50000
 
 
 async def test_a_result_that_fails_leaves_nothing_in_the_bucket(bench: Bench, store: Store) -> None:
-    query = task("SELECT md5(n::text), 1 / (400000 - n) AS x FROM generate_series(1, 400000) AS n", {"t": TABLE})
+    query = task(f"SELECT {LONG_TEXT}, 1 / (50000 - n) AS x FROM generate_series(1, 50000) AS n", {"t": TABLE})
     async with running_server(bench.connector(results=store.results)) as host:
         over = await run(host, query, prefix=f"s3://{BUCKET}/team/0")
     assert (Phase(over.phase), over.agent_error.code) == (Phase.FAILED, "SQLSTATE_22012")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flyteidl.core.literals_pb2 import LiteralMap
@@ -80,6 +80,11 @@ class Job:
         self._pid = 0
 
     @property
+    def weight(self) -> int:
+        """The bytes that a job which is over takes."""
+        return self.log.size + (len(self.ending.outputs) if self.ending is not None else 0)
+
+    @property
     def words(self) -> str:
         """The current step of a running job."""
         rows = f", {self._rows.number} rows read" if self._rows is not None and self._rows.number else ""
@@ -107,6 +112,8 @@ class Job:
         finally:
             self.is_here = False
             self.log.close()
+            # Jobs that are over are kept for their logs; what they were asked is not.
+            self._request = replace(self._request, statement=Statement("", ()), inputs={})
             self._accept()
             with contextlib.suppress(ConnectorError):
                 await self._control.release(self.job_id)

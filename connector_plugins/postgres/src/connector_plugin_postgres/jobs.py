@@ -1,7 +1,6 @@
 """The jobs of one database: those that this host runs, and those that only the database knows of."""
 
 import asyncio
-from typing import Any
 
 from connector_core import TransientError
 from connector_plugin_postgres import failures
@@ -12,8 +11,8 @@ from connector_plugin_postgres.ledger import Ending
 from connector_plugin_postgres.logs import JobLog
 from connector_plugin_postgres.manifest import Manifest
 
-MOST_ENDED = 200
-"""Jobs that are over and whose logs are kept."""
+MOST_ENDED, MOST_BYTES = 200, 32 * 1024 * 1024
+"""Jobs that are over and whose logs are kept, and the bytes of their logs and inline results."""
 
 _LOOK_SECONDS = 0.1
 _TERMINATE_SECONDS = 5.0
@@ -116,6 +115,11 @@ class Jobs:
         return True
 
     def _forget(self) -> None:
-        over: list[Any] = [key for key, job in self._jobs.items() if not job.is_here]
-        for key in over[: max(0, len(over) - MOST_ENDED)]:
-            del self._jobs[key]
+        """Keep the newest of the jobs that are over, as many as there is room for."""
+        number, weight = 0, 0
+        for key, job in reversed(list(self._jobs.items())):
+            if job.is_here:
+                continue
+            number, weight = number + 1, weight + job.weight
+            if number > MOST_ENDED or weight > MOST_BYTES:
+                del self._jobs[key]

@@ -16,7 +16,7 @@ class JobLog:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._size = 0
+        self.size = 0
         self._left_out = 0
         self._is_closed = False
         self._changed = asyncio.Event()
@@ -49,8 +49,8 @@ class JobLog:
                 await changed.wait()
 
     def _add(self, line: str) -> None:
-        self._size += len(line)
-        if len(self._lines) >= MAX_LINES or self._size > MAX_BYTES:
+        self.size += len(line)
+        if len(self._lines) >= MAX_LINES or self.size > MAX_BYTES:
             self._left_out += 1
             return
         self._lines.append(line)

@@ -72,21 +72,31 @@ class Outputs:
                 raise InvalidInputError(f"the task declares outputs ({names}), but the statement has no result")
             return LiteralMap()
         if self._has_interface and not self._declared:
-            while await rows.fetch(self._config.inline_rows):
+            while await rows.batch():
                 pass  # the server runs a statement only as far as its rows are fetched
             return LiteralMap()
         if self._table is not None:
             return await self._written(self._table, rows, [])
-        first = await rows.fetch(self._config.inline_rows + 1)
+        first, is_complete = await self._first(rows)
         if not self._has_interface:
-            return await self._undeclared(rows, first)
-        literals = self._values(rows.columns, first)
+            return await self._undeclared(rows, first, is_complete=is_complete)
+        literals = self._values(rows.columns, first, is_complete=is_complete)
         if (size := literals.ByteSize()) > self._config.inline_bytes:
             self._refuse(f"the result has {size} bytes as literals")
         return literals
 
-    async def _undeclared(self, rows: Rows, first: list[Any]) -> LiteralMap:
-        if len(first) <= self._config.inline_rows:
+    async def _first(self, rows: Rows) -> tuple[list[Any], bool]:
+        """Return as many rows as can be inline, or a few more, and whether these are all."""
+        first: list[Any] = []
+        while len(first) <= self._config.inline_rows and rows.size <= 2 * self._config.inline_bytes:
+            batch = await rows.batch()
+            if not batch:
+                return first, True
+            first += batch
+        return first, False
+
+    async def _undeclared(self, rows: Rows, first: list[Any], *, is_complete: bool) -> LiteralMap:
+        if is_complete and len(first) <= self._config.inline_rows:
             value = _everything(rows.columns, first)
             literals = LiteralMap(literals={UNDECLARED: _literal(UNDECLARED, _tidy(value), LiteralType())})
             if literals.ByteSize() <= self._config.inline_bytes:
@@ -104,20 +114,19 @@ class Outputs:
         await write_table(self._storage, uri, rows, first)
         return LiteralMap(literals={name: literal})
 
-    def _values(self, columns: Any, rows: list[Any]) -> LiteralMap:
+    def _values(self, columns: Any, rows: list[Any], *, is_complete: bool) -> LiteralMap:
         chosen = self._columns(columns)
         values = {}
         for name, column in chosen.items():
             kind = self._declared[name]
             is_whole = _list_depth(kind) > (1 if column is not None and column.is_array else 0)
             if len(rows) != 1 and not is_whole:
-                number = len(rows) if len(rows) <= self._config.inline_rows else f"over {self._config.inline_rows}"
                 raise InvalidInputError(
-                    f"output {name!r} takes one row, but the result has {number}: aggregate or LIMIT it, or declare a list or "
-                    "a StructuredDataset"
+                    f"output {name!r} takes one row, but the result has {len(rows)}{'' if is_complete else ' or more'}: "
+                    "aggregate or LIMIT it, or declare a list or a StructuredDataset"
                 )
-            if len(rows) > self._config.inline_rows:
-                self._refuse(f"the result has over {self._config.inline_rows} rows")
+            if len(rows) > self._config.inline_rows or not is_complete:
+                self._refuse(f"the result has {len(rows)} rows{'' if is_complete else ' or more'}")
             found = [_cell(columns, row, column) for row in rows]
             values[name] = _literal(name, found if is_whole else found[0], kind, column)
         return LiteralMap(literals=values)

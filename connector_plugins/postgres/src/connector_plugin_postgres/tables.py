@@ -11,16 +11,22 @@ from connector_plugin_postgres.storage import Storage, Target
 FILE_NAME = "00000.parquet"
 
 _BATCH_BYTES = 4 * 1024 * 1024
-_FEWEST_ROWS, _MOST_ROWS = 100, 20_000
+_FIRST_ROWS, _MOST_ROWS, _GROWTH = 10, 10_000, 4
+_SAMPLE_ROWS = 100
+_VALUE_BYTES = 16
 
 
 class Rows:
-    """The rows of a running statement.
+    """The rows of a running statement, in batches of some megabytes.
 
     Args:
         columns: what each row has.
         fetch: returns at most so many further rows, none when there are no more.
         check: raises when the job has to stop.
+
+    Attributes:
+        number: how many rows have come.
+        size: some estimate of their bytes.
     """
 
     def __init__(
@@ -28,15 +34,29 @@ class Rows:
     ) -> None:
         self.columns = columns
         self.number = 0
+        self.size = 0
         self._fetch = fetch
         self._check = check
+        self._next = _FIRST_ROWS
 
-    async def fetch(self, most: int) -> list[Any]:
-        """Return the next rows."""
+    async def batch(self) -> list[Any]:
+        """Return the next rows; none when there are no more."""
         self._check()
-        rows: list[Any] = await self._fetch(most)
-        self.number += len(rows)
+        rows: list[Any] = await self._fetch(self._next)
+        if rows:
+            self.number += len(rows)
+            mean = _mean_size(rows)
+            self.size += mean * len(rows)
+            # It grows by steps, so that large rows after small ones are not fetched by the thousand.
+            self._next = max(1, min(_BATCH_BYTES // mean, _GROWTH * self._next, _MOST_ROWS))
         return rows
+
+
+def _mean_size(rows: list[Any]) -> int:
+    """Estimate the bytes of a row, from some of them."""
+    sample = rows[:: max(1, len(rows) // _SAMPLE_ROWS)]
+    sizes = (len(value) if isinstance(value, str | bytes) else _VALUE_BYTES for row in sample for value in row)
+    return max(1, sum(sizes) // len(sample))
 
 
 async def write_table(storage: Storage, folder: str, rows: Rows, first: list[Any]) -> None:
@@ -55,13 +75,11 @@ async def write_table(storage: Storage, folder: str, rows: Rows, first: list[Any
 
 
 async def _write_all(writer: "_Writer", rows: Rows, first: list[Any]) -> None:
-    batch = first or await rows.fetch(_FEWEST_ROWS)
+    batch = first or await rows.batch()
     while batch:
-        size = await asyncio.to_thread(writer.write, batch)
-        fitting = int(_BATCH_BYTES * len(batch) / max(size, 1))
-        # It grows by steps, so that a few large rows among small ones are not fetched by the thousand.
-        most = max(1, min(fitting, 4 * max(len(batch), _FEWEST_ROWS), _MOST_ROWS))
-        batch = await rows.fetch(most)
+        await asyncio.to_thread(writer.write, batch)
+        batch.clear()  # while the next ones come, these would be in memory beside them
+        batch = await rows.batch()
 
 
 class _Writer:
@@ -79,11 +97,9 @@ class _Writer:
             self._target.file, self._schema, compression="snappy", memory_pool=pa.system_memory_pool()
         )
 
-    def write(self, rows: Sequence[Any]) -> int:
-        """Write rows as a row group and return how many bytes they take in memory."""
-        batch = to_batch(self._schema, self._columns, rows)
-        self._writer.write_batch(batch)
-        return int(batch.nbytes)
+    def write(self, rows: Sequence[Any]) -> None:
+        """Write rows as a row group."""
+        self._writer.write_batch(to_batch(self._schema, self._columns, rows))
 
     def commit(self) -> None:
         self._writer.close()
