@@ -26,7 +26,8 @@ def test_the_settings_are_as_the_examples_write_them() -> None:
 
 
 def test_every_setting_has_a_row_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", README, re.MULTILINE))
+    section = README.partition("## Settings")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", section, re.MULTILINE))
     names = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
     assert {*PostgresConfig.__struct_fields__, *Database.__struct_fields__} <= names
     database = load_config({"connections": {"x": {"dsn": "postgresql://u@h/d", "key_table": "t"}}}).connections["x"]
