@@ -72,7 +72,7 @@ class Lifecycle:
             self._not_started[connector] = error
             self._invoker.hold(connector, f"connector {connector.name!r} could not be started: {error}")
             _log.warning(
-                "plugin %s: connector %s could not be started and will be tried again: %s",
+                "connector not started, will retry: plugin %s, connector %s: %s",
                 connector.plugin.name,
                 connector.name,
                 error,
@@ -90,7 +90,7 @@ class Lifecycle:
         while True:
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
             if await self._start_one(connector) is None:
-                _log.info("plugin %s: connector %s has started now", connector.plugin.name, connector.name)
+                _log.info("connector started: plugin %s, connector %s", connector.plugin.name, connector.name)
                 return
             delay = min(delay * 2, longest)
 
@@ -100,4 +100,6 @@ class Lifecycle:
         try:
             await self._invoker.invoke(connector, "close", NOTHING, self._timeout)
         except ConnectorError as error:
-            _log.warning("plugin %s: connector %s failed to close: %s", connector.plugin.name, connector.name, error)
+            _log.warning(
+                "connector failed to close: plugin %s, connector %s: %s", connector.plugin.name, connector.name, error
+            )

@@ -121,7 +121,7 @@ def get_job(
 def show_logs(
     handle: Handle,
     endpoint: HandlesEndpoint = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job is over.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow until the job ends.")] = False,
     interval: Interval = 1.0,
     verbose: Verbose = False,
     **given: Any,

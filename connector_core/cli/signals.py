@@ -68,13 +68,13 @@ class Signals:
     def _hang_up(self) -> None:
         """Read the settings again, or drain and stop where the terminal has gone that the host was started from."""
         if self._had_terminal and not _has_terminal():
-            _log.warning("SIGHUP: the terminal has gone; the host drains and stops")
+            _log.warning("SIGHUP: the terminal is gone; draining and stopping")
             signal.raise_signal(signal.SIGTERM)
             return
         try:
             read = self._read_settings()
         except SettingsError as error:
-            _log.error("SIGHUP: the settings cannot be used, and those of before hold: %s", error)
+            _log.error("SIGHUP: invalid settings; keeping the previous ones: %s", error)
             return
         changed = [
             field.name
@@ -84,15 +84,15 @@ class Signals:
         if "log_level" in changed:
             self._set_levels(read.log_level)
             self._settings = msgspec.structs.replace(self._settings, log_level=read.log_level)
-            _log.info("SIGHUP: the levels of the log are those of the settings again")
+            _log.info("SIGHUP: log levels applied")
         if others := [name for name in changed if name != "log_level"]:
-            _log.warning("SIGHUP: restart the host to apply what has changed: %s", ", ".join(others))
+            _log.warning("SIGHUP: restart the host to apply these changes: %s", ", ".join(others))
         elif not changed:
             _log.info("SIGHUP: no setting has changed")
 
     def _quit(self) -> None:
         _log_stacks()
-        _log.warning("SIGQUIT: the host drains and stops")
+        _log.warning("SIGQUIT: draining and stopping")
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -113,12 +113,12 @@ def _end(code: int) -> None:
 
 
 def _too_early(number: int, _frame: object) -> None:
-    _log.warning("%s came before the host serves, and does nothing", signal.Signals(number).name)
+    _log.warning("signal ignored: %s came before the host serves", signal.Signals(number).name)
 
 
 def _ignored(number: signal.Signals) -> Callable[[], None]:
     def tell() -> None:
-        _log.warning("%s does nothing here; code of a plugin, or somebody else, has sent it", number.name)
+        _log.warning("signal ignored: %s, sent by plugin code or another process", number.name)
 
     return tell
 
@@ -141,4 +141,4 @@ def _log_stacks() -> None:
         parts.append(f"thread {names.get(identity, identity)!r}:\n{stack}")
     tasks = asyncio.all_tasks()
     parts += [f"task {task.get_name()!r} of the serving loop: {task.get_coro()!r}\n" for task in tasks]
-    _log.warning("where threads and tasks are, as SIGUSR1 asks:\n%s", "".join(parts).rstrip())
+    _log.warning("SIGUSR1: stacks of threads and tasks:\n%s", "".join(parts).rstrip())

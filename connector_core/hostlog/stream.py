@@ -270,7 +270,7 @@ def _log_what_is_printed() -> Callable[[], None]:
             _log.error("thread %s ended with an error", name, exc_info=args.exc_value)
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
-        message = args.err_msg or "an error was ignored where no code could have caught it"
+        message = args.err_msg or "error ignored: no code could have caught it"
         _log.error("%s", message, exc_info=args.exc_value)
 
     threading.excepthook, sys.unraisablehook = of_thread, unraisable

@@ -71,14 +71,14 @@ class HttpServer:
             self._loop.call_soon_threadsafe(self.stopping.set)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            _log.warning("the thread that serves HTTP did not end within %g s and was left behind", timeout)
+            _log.warning("HTTP thread left behind: did not end within %g s", timeout)
 
     def _run(self, make_app: Callable[[], App], loop: asyncio.AbstractEventLoop, beside: Beside | None) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 runner.run(self._serve(make_app, beside))
         except BaseException:
-            _log.critical("the HTTP port %d is not served: the host has a bug", self._port.number, exc_info=True)
+            _log.critical("HTTP port not served: internal error in the host: port %d", self._port.number, exc_info=True)
             raise
         finally:
             loop.close()
@@ -92,7 +92,7 @@ class HttpServer:
                 await self._serve_app(make_app)
             except (Exception, SystemExit):  # noqa: BLE001 - whatever keeps it from being served
                 # Descriptors that are short are a matter of time, and so may be what else keeps modules from being imported.
-                _log.exception("the HTTP port %d cannot be served now; trying again in %g s", self._port.number, pause)
+                _log.exception("HTTP port not served, will retry: port %d, in %g s", self._port.number, pause)
                 await self._stopping_within(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         if runs_beside is not None:

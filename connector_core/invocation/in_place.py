@@ -116,7 +116,7 @@ class _Contained(Coroutine[Any, Any, T]):
     def _error(self, error: BaseException) -> PluginCallError:
         whose, said = self._whose, described(error)
         _log.error(
-            "plugin %r, connector %r: a task that %s() made on the serving loop tried to end the host; it ended alone: %s",
+            "task of a plugin tried to end the host; it ended alone: plugin %r, connector %r, made by %s(): %s",
             whose.plugin,
             whose.connector,
             whose.operation,

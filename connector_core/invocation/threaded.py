@@ -197,4 +197,4 @@ def _begin_close(description: ConnectorDescription, steps: Steps) -> None:
 def _log_failed_close(description: ConnectorDescription, outcome: Outcome) -> None:
     _answer, error = outcome
     if error is not None:
-        _log.warning("connector %s: get_logs() failed while being closed", description.name, exc_info=error)
+        _log.warning("get_logs() failed while being closed: connector %s", description.name, exc_info=error)

@@ -185,9 +185,10 @@ class Claims:
         if record.resource_meta is None:
             shown = cut_text(resource_meta.decode(errors="backslashreplace"), 1000)
             _log.error(
-                "two hosts had one attempt under way; unless both got the same job, this one is left over: %s", shown
+                "duplicate create: two hosts ran one attempt; unless both got the same job, this one is an orphan: %s",
+                shown,
             )
-            raise TransientError("another host has begun this attempt as well; its answer is the one that counts")
+            raise TransientError("another host also ran the create of this attempt; its answer is used")
         return Done(record.resource_meta, found)
 
     async def answer(self, attempt: str, done: Done) -> None:

@@ -381,7 +381,7 @@ def _log_unheard(connector: ConnectorDescription, task: asyncio.Task[Any]) -> No
     if not task.cancelled() and isinstance(error := task.exception(), ConnectorError):
         _log.log(
             logging.INFO if isinstance(error, SupersededError) else logging.WARNING,
-            "plugin %s: a create of connector %s failed after its caller had gone: %s",
+            "create failed after its caller had gone: plugin %s, connector %s: %s",
             connector.plugin.name,
             connector.name,
             error,

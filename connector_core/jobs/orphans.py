@@ -110,7 +110,7 @@ class Orphans:
             return
         except ConnectorError as error:
             _log.error(
-                "plugin %s, connector %s: orphan not deleted in %.0f s, it may still be running: %s",
+                "orphan not deleted, it may still be running: plugin %s, connector %s, tried for %.0f s: %s",
                 connector.plugin.name,
                 connector.name,
                 time.monotonic() - began,

@@ -260,7 +260,7 @@ class Polls:
         if record.failures > self._settings.ride_out.failures or now - since > self._settings.ride_out.seconds:
             raise error
         _log.warning(
-            "plugin %s: get() failed, %d times in a row; answered with the last known phase: %s",
+            "get() failed, answered with the last known phase: plugin %s, %d times in a row: %s",
             error.plugin,
             record.failures,
             error,
@@ -338,7 +338,7 @@ def _last_known(record: JobRecord, error: ConnectorError) -> agent_pb2.Resource:
     if record.is_terminal:
         raise error
     phase = Phase.RUNNING if record.phase is None else Phase(record.phase)
-    known = "no phase is remembered, so RUNNING is answered" if record.phase is None else "this is the last known phase"
+    known = "no phase is known, so RUNNING is answered" if record.phase is None else "this is the last known phase"
     times = f" ({record.failures} times in a row)" if record.failures else ""
     text = f"the job's state could not be read{times}, and {known}: {_described(error)}"
     resource = agent_pb2.Resource() if record.shown is None else agent_pb2.Resource.FromString(record.shown)

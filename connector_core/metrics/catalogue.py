@@ -52,7 +52,7 @@ class Metrics:
             "abandoned_calls", "Plugin calls that run on although their request has ended.", of_connector
         )
         self.log_lines_dropped = self._gauge(
-            "log_lines_dropped", "Lines that the log left out since whoever reads it did not keep up.", ()
+            "log_lines_dropped", "Lines of the log that were dropped because its reader did not keep up.", ()
         ).labels()
         self.deletes_given_up = self._gauge(
             "deletes_given_up", "DeleteTask calls that were answered OK although the job may still run.", of_connector

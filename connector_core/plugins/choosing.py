@@ -174,7 +174,7 @@ def _said(connector: ConnectorDescription, settings: Settings) -> str:
     everyone = "everyone who reaches the gRPC port can have it do so"
     if _is_allowed(connector, settings):
         return f"{risk}; {everyone} (allowed by allow_risks)"
-    polls = ", and polls of unsigned resource metas are ridden out" if connector.risk_in_get else ""
+    polls = ", and polls of unsigned resource metas get the last known phase" if connector.risk_in_get else ""
     return f"{risk}; {everyone}, so its creates fail{polls}. To take the risk: {_allowing(connector)}"
 
 

@@ -98,7 +98,7 @@ class _Running(Generic[T]):
         try:
             self._entered.pop_all().__exit__(type(error), error, None)
         except Exception:  # noqa: BLE001 - a bridge's code
-            _log.exception("what surrounds the import of a plugin could not be left")
+            _log.exception("cleanup after the import of a plugin failed")
 
     def result(self) -> T:
         """Return what the work returned, or raise what it raised."""

@@ -68,14 +68,14 @@ class Settings(Table, frozen=True):
     wait: Annotated[
         Seconds | None, "Seconds for which a call may wait for a thread; as long as its deadline, where none is set."
     ] = None
-    in_flight: Annotated[Count, "Calls of one connector's async code that may be under way."] = 1000
+    in_flight: Annotated[Count, "Calls of one connector's async code that may be in flight."] = 1000
     in_place: Annotated[
         Names, "Plugins that you vouch for: their async code runs on the serving loop, which is faster."
     ] = ()
-    stall_seconds: Annotated[Seconds, "Report a plugin whose async code blocks its event loop for so many seconds."] = (
-        1.0
-    )
-    timeout: Annotated[Seconds | None, "Stop the server after so many seconds.", Flag()] = None
+    stall_seconds: Annotated[
+        Seconds, "Seconds for which a plugin's async code may block its event loop before it is reported."
+    ] = 1.0
+    timeout: Annotated[Seconds | None, "Seconds after which the server stops by itself.", Flag()] = None
     grace: Annotated[
         float, Meta(ge=0), "Seconds that calls in flight have to finish when the host is asked to stop.", Flag()
     ] = 30
@@ -84,7 +84,7 @@ class Settings(Table, frozen=True):
         Meta(ge=0),
         After(finite),
         "Seconds after which a client is asked to connect anew, which is when it looks for replicas that were "
-        "added; calls under way are finished. 0: never.",
+        "added; calls in flight are finished. 0: never.",
     ] = 1800
     keepalive_seconds: Annotated[
         float,
@@ -186,8 +186,8 @@ class Settings(Table, frozen=True):
     ] = "phase"
     orphan_seconds: Annotated[
         Seconds | None,
-        "Delete a job whose create nobody got the answer of after so many seconds; "
-        "else only when a later attempt of its task arrives.",
+        "Seconds after which an orphan, a job whose create was never answered, is deleted; "
+        "unless set, only when a later attempt of its task arrives.",
     ] = None
     max_result_bytes: Annotated[
         Count, "The largest result of a sync connector that is called as an async one, in bytes."
@@ -199,8 +199,8 @@ class Settings(Table, frozen=True):
         dict[str, LimitSettings],
         'What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.',
     ] = msgspec.field(default_factory=dict)
-    memory: Annotated[MemorySettings, "What is remembered of jobs, and where."] = MemorySettings()
-    ride_out: Annotated[RideOutSettings, "How long a failing `get` is ridden out."] = RideOutSettings()
+    memory: Annotated[MemorySettings, "The job memory."] = MemorySettings()
+    ride_out: Annotated[RideOutSettings, "The error budget of polls."] = RideOutSettings()
     batch: Annotated[BatchSettings, "How `get_many` gathers calls."] = BatchSettings()
     signing: Annotated[SigningSettings, "Signing of resource metas."] = SigningSettings()
     secrets: Annotated[SecretSettings, "Where secrets are mounted."] = SecretSettings()

@@ -90,7 +90,7 @@ class AioServer:
             reason = await self._until_it_ends()
             if reason is None:
                 return
-            _log.error("grpc.aio: its server ended by itself and is opened again; calls in flight go on (%r)", reason)
+            _log.error("grpc.aio server ended by itself; restarting it, calls in flight continue (%r)", reason)
             self._former[self._serving] = asyncio.create_task(self._finish(self._serving))
             self._serving = self._open()
             failure = await self._bind_again()

@@ -123,4 +123,6 @@ class Completions:
         try:
             event.tag(event)
         except Exception as error:  # noqa: BLE001 - one call's trouble is not the others'
-            self._loop.call_exception_handler({"message": "a call could not be gone on with", "exception": error})
+            self._loop.call_exception_handler(
+                {"message": "completion of a call could not be handled", "exception": error}
+            )

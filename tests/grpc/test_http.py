@@ -317,7 +317,7 @@ async def test_an_app_that_cannot_be_made_is_in_the_log_and_made_later(
     finally:
         await asyncio.to_thread(server.close, PATIENCE)
     assert answer.body == b"served"
-    assert caplog.text.count(f"the HTTP port {port.number} cannot be served now") == 3
+    assert caplog.text.count(f"HTTP port not served, will retry: port {port.number},") == 3
     assert "Too many open files" in caplog.text
 
 
@@ -378,7 +378,7 @@ async def test_a_thread_that_does_not_end_is_left_behind_and_named(caplog: pytes
     socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE).close()
     await gate.reached()
     server.close(0.01)
-    assert "the thread that serves HTTP did not end within 0.01 s" in caplog.text
+    assert "HTTP thread left behind: did not end within 0.01 s" in caplog.text
     gate.open()
     await eventually(lambda: "http" not in [thread.name for thread in threading.enumerate()])
 

@@ -214,7 +214,11 @@ async def test_whatever_close_raises_the_others_are_closed_and_it_is_logged(
         pass
     assert closed.is_set()
     for connector, (_fault, says) in zip(connectors, RAISED.values(), strict=True):
-        (logged,) = [message for message in caplog.messages if f"{connector.name} failed to close: " in message]
+        (logged,) = [
+            message
+            for message in caplog.messages
+            if f"failed to close: plugin test-{connector.name}, connector {connector.name}: " in message
+        ]
         assert says in logged
 
 

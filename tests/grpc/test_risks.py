@@ -181,7 +181,7 @@ def risky(site: SitePackages) -> PluginLoadResult:
 def test_risks_are_said_with_what_follows_and_how_to_take_them(risky: PluginLoadResult) -> None:
     (risk,) = declared_risks(risky, Settings())
     assert "of plugin 'risky' imports any module that a caller names; everyone who reaches the gRPC port" in risk
-    assert "so its creates fail, and polls of unsigned resource metas are ridden out" in risk
+    assert "so its creates fail, and polls of unsigned resource metas get the last known phase" in risk
     assert risk.endswith('To take the risk: allow_risks = ["risky"]')
     (taken,) = declared_risks(risky, Settings(allow_risks=("risky",)))
     assert taken.endswith("(allowed by allow_risks)")

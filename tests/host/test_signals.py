@@ -35,9 +35,9 @@ def serving(folder: Path, at_import: str = "", at_start: str = "pass") -> Abstra
     ("number", "said"),
     [
         (signal.SIGHUP, "SIGHUP: no setting has changed"),
-        (signal.SIGUSR1, "where threads and tasks are"),
-        (signal.SIGUSR2, "SIGUSR2 does nothing here"),
-        (signal.SIGALRM, "SIGALRM does nothing here"),
+        (signal.SIGUSR1, "stacks of threads and tasks"),
+        (signal.SIGUSR2, "signal ignored: SIGUSR2"),
+        (signal.SIGALRM, "signal ignored: SIGALRM"),
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
 )
@@ -53,7 +53,7 @@ def test_a_signal_that_is_not_for_stopping_is_told_and_ends_nothing(
 def test_sigquit_says_where_threads_are_and_drains(tmp_path: Path) -> None:
     with serving(tmp_path) as host:
         assert host.stop(signal.SIGQUIT) == 0
-        assert "where threads and tasks are" in host.output
+        assert "stacks of threads and tasks" in host.output
 
 
 def test_sighup_takes_up_the_levels_of_the_log_and_names_what_needs_a_restart(tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_sighup_takes_up_the_levels_of_the_log_and_names_what_needs_a_restart(tm
     with serving(tmp_path) as host:
         settings.write_text('grace = 2\nlog_level = "debug"\n')
         host.process.send_signal(signal.SIGHUP)
-        host.wait_for("the levels of the log are those of the settings again")
-        host.wait_for("restart the host to apply what has changed: grace")
+        host.wait_for("SIGHUP: log levels applied")
+        host.wait_for("restart the host to apply these changes: grace")
         settings.write_text("grace = [\n")
         host.process.send_signal(signal.SIGHUP)
-        host.wait_for("the settings cannot be used, and those of before hold")
+        host.wait_for("SIGHUP: invalid settings; keeping the previous ones")
         assert host.stop() == 0
 
 

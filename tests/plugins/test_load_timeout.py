@@ -177,7 +177,7 @@ def test_what_cannot_be_left_is_logged_and_no_more(caplog: pytest.LogCaptureFixt
         within(0.3, "hangs", hang)
     assert entered.is_set()
     never.set()
-    assert "what surrounds the import of a plugin could not be left" in caplog.messages
+    assert "cleanup after the import of a plugin failed" in caplog.messages
 
 
 @pytest.mark.parametrize(

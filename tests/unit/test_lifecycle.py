@@ -222,8 +222,10 @@ async def test_a_close_that_fails_or_hangs_stops_no_other(
     await lifecycle.start([entry("a", close=fail), entry("b", close=never.wait), entry("c", close=client.close)])
     await lifecycle.close()
     assert client.calls == ["close"]
-    assert "plugin a: connector job connector failed to close: RuntimeError: the socket was gone" in caplog.text
-    assert "plugin b: connector job connector failed to close" in caplog.text
+    assert (
+        "connector failed to close: plugin a, connector job connector: RuntimeError: the socket was gone" in caplog.text
+    )
+    assert "connector failed to close: plugin b, connector job connector" in caplog.text
 
 
 async def test_a_connector_is_closed_once_though_close_is_called_again_meanwhile(make_lifecycle: MakeLifecycle) -> None:
