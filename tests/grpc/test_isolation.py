@@ -199,7 +199,7 @@ def test_nor_does_it_end_the_serving_loop_where_the_plugin_runs_in_place(
             runner.get_loop().set_task_factory(task_factory)
         runner.run(serve())
     assert bool(made) is has_own_factory
-    assert "plugin 'test-job connector', connector 'job connector': a task that create() made on the" in caplog.text
+    assert "plugin 'test-job connector', connector 'job connector', made by create(): " in caplog.text
     assert kept[0].exception() is None
 
 
