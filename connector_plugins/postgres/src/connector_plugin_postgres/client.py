@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: opened with a session's settings, their errors told apart."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,12 @@ async def close(connection: Any) -> None:
 
 
 async def _set_up(connection: Any, database: Database) -> None:
+    import asyncpg
+
     if database.connection_check_interval and connection.get_server_version().major >= _CHECKS_CONNECTIONS:
         interval = str(round(database.connection_check_interval * 1000))
-        await connection.execute("SELECT set_config('client_connection_check_interval', $1, false)", interval)
+        with contextlib.suppress(asyncpg.InvalidParameterValueError):  # the server's system cannot do that
+            await connection.execute("SELECT set_config('client_connection_check_interval', $1, false)", interval)
     # asyncpg's own decoders turn infinity into the year 9999, and a month into 30 days.
     for kind, (encode, decode) in _MOMENTS.items():
         await connection.set_type_codec(kind, schema="pg_catalog", format="tuple", encoder=encode, decoder=decode)

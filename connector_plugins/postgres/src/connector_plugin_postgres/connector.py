@@ -1,5 +1,6 @@
 """The connector of `postgres_query`: a statement in, its result out, done once for each attempt of a task."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ class PostgresConnector(AsyncConnectorBase[PostgresMeta]):
             raise InvalidInputError("custom.transaction is not true or false")
         if not transaction and database.read_only:
             raise InvalidInputError(f"connection {name!r} is read-only; a statement there runs in a transaction")
-        statement = Statement.of(text_of(task_template, custom))
+        # A long one takes a while to read.
+        statement = await asyncio.to_thread(Statement.of, text_of(task_template, custom))
         outputs = Outputs(task_template, self._config, self._storage, output_prefix)
         job = job_id(name, idempotency_key or str(uuid4()))
         manifest = self._manifest_uri(output_prefix, job) if database.read_only else ""

@@ -12,6 +12,7 @@ from connector_core import InvalidInputError
 from connector_core.literals import Directory, File, Schema, StructuredDataset
 
 MAX_STATEMENT_BYTES = 1024 * 1024
+MAX_PARAMETERS = 32767
 
 # Each ends or leaves the transaction that the guarantee rests on, or speaks a part of the protocol that is not spoken here.
 _REFUSED = frozenset(
@@ -95,7 +96,7 @@ def text_of(template: TaskTemplate, custom: Mapping[str, Any]) -> str:
 
 def _numbered(text: str) -> tuple[str, tuple[str, ...], str]:
     """Return the SQL with numbers, the names by number, and the first word in capitals."""
-    names: list[str] = []
+    numbers: dict[str, int] = {}
     pieces: list[str] = []
     first = ""
     position = 0
@@ -109,16 +110,16 @@ def _numbered(text: str) -> tuple[str, tuple[str, ...], str]:
         if found["number"]:
             raise InvalidInputError(f"the statement has ${found['number']}; write parameters as $NAME of an input")
         if name := found["name"]:
-            if name not in names:
-                names.append(name)
-            pieces.append(f"${names.index(name) + 1}")
+            pieces.append(f"${numbers.setdefault(name, len(numbers) + 1)}")
         else:
             pieces.append(text[found.start() : end])
         if not first and not found["comment"] and not found["open"]:
             first = (found["word"] or found[0]).upper()
         position = end
     pieces.append(text[position:])
-    return "".join(pieces), tuple(names), first
+    if len(numbers) > MAX_PARAMETERS:
+        raise InvalidInputError(f"the statement has {len(numbers)} parameters; PostgreSQL takes {MAX_PARAMETERS}")
+    return "".join(pieces), tuple(numbers), first
 
 
 def _comment_end(text: str, position: int) -> int:
