@@ -184,7 +184,7 @@ def test_nor_does_it_end_the_serving_loop_where_the_plugin_runs_in_place(
         settings = {"in_place": ["test-job connector"]}
         async with running_server(Jobs(create=create, delete=delete), Jobs("other"), settings=settings) as host:
             assert await host.create("job") == META
-            await eventually(lambda: "a task that create() made" in caplog.text)
+            await eventually(lambda: "made by create(): " in caplog.text)
             waiting = await refusal(host.delete("job", META))
             assert "delete(): a task of the plugin's own tried to end the host" in details_of(waiting)
             assert await host.create("other") == JobMeta("1").encode()
