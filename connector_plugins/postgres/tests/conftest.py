@@ -5,7 +5,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -27,8 +26,10 @@ from connector_plugin_postgres.ledger import ddl
 PATIENCE = 30.0
 PASSWORD = "not told to anybody"
 
-_HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-_SETTINGS = "fsync=off\nfull_page_writes=off\nlisten_addresses='127.0.0.1'\nmax_connections=50\n"
+# Nothing listens on loopback, where a port can be anybody's.
+_HBA = "local all admin trust\nlocal all all scram-sha-256\n"
+_SETTINGS = "fsync=off\nfull_page_writes=off\nlisten_addresses=''\nmax_connections=50\n"
+_PORT = 5432
 
 
 def binaries() -> Path | None:
@@ -39,60 +40,47 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """A PostgreSQL of the tests' own, which trusts its socket and asks for passwords on loopback."""
+    """A PostgreSQL of the tests' own behind a socket in a folder, which trusts `admin` and asks all others for passwords."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self.folder = folder
         self._programs = programs
         # It refuses to run as root.
         self._user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+
+    @property
+    def socket(self) -> str:
+        return f"{self.folder}/.s.PGSQL.{_PORT}"
 
     def install(self) -> None:
         if os.getuid() == 0:
             shutil.chown(self.folder, self._user)
-        self._run(
-            "initdb", "-D", f"{self.folder}/data", "-U", "admin", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"
-        )
-        settings = f"{_SETTINGS}port={self.port}\nunix_socket_directories='{self.folder}'\n"
+        self._run("initdb", "-U", "admin", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
         with (self.folder / "data/postgresql.conf").open("a") as file:
-            file.write(settings)
+            file.write(f"{_SETTINGS}port={_PORT}\nunix_socket_directories='{self.folder}'\n")
         (self.folder / "data/pg_hba.conf").write_text(_HBA)
 
     def start(self) -> None:
-        self._run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-s", "-l", f"{self.folder}/log", "start")
+        self._run("pg_ctl", "-w", "-s", "-l", f"{self.folder}/log", "start")
 
-    def stop(self, mode: str = "immediate") -> None:
-        self._run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-s", "-m", mode, "stop")
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-s", "-m", "immediate", "stop")
 
-    def dsn(self, database: str, user: str = "admin") -> str:
-        return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
-
-    def tcp_dsn(self, database: str, user: str, port: int = 0) -> str:
-        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+    def dsn(self, database: str) -> str:
+        return f"postgresql://admin@/{database}?host={self.folder}&port={_PORT}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = (
-            {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
-            if os.getuid() == 0
-            else {}
-        )
-        done = subprocess.run(
-            [str(self._programs / program), *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            cwd="/", text=True, check=False, **user,  # type: ignore[call-overload]
-        ) if program == "initdb" else self._detached(program, arguments, user)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-
-    def _detached(self, program: str, arguments: tuple[str, ...], user: Mapping[str, Any]) -> Any:
-        # The server that `pg_ctl start` leaves behind would keep a pipe open.
-        return subprocess.run(
-            [str(self._programs / program), *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            cwd="/", text=True, check=False, **user,
-        )  # fmt: skip
+        command = [str(self._programs / program), "-D", f"{self.folder}/data", *arguments]
+        user: dict[str, Any] = {}
+        if os.getuid() == 0:
+            user = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
+        # A file, and not a pipe: the server that is left behind would keep that open.
+        with tempfile.TemporaryFile("w+") as told:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, cwd="/", check=False, **user
+            )
+            told.seek(0)
+            assert done.returncode == 0, told.read()
 
 
 class Bench:
@@ -253,7 +241,7 @@ def bench(server: Server, tmp_path: Path) -> Bench:
 
 
 class Proxy:
-    """Stands between a host and the server, on loopback, and cuts connections where a test says.
+    """Stands between a host and the server, on a port of loopback, and cuts connections where a test says.
 
     Attributes:
         port: where it listens.
@@ -261,14 +249,14 @@ class Proxy:
             "cut" cuts it before.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: str) -> None:
         self.port = 0
         self.on_client: Callable[[bytes], str] = lambda data: ""
         self.cut = asyncio.Event()
         self._target = target
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        there, back = await asyncio.open_unix_connection(self._target)
         swallow = asyncio.Event()
 
         async def forth() -> None:

@@ -159,13 +159,12 @@ async def proxied(counted: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}",
         "SELECT 1",
     )
-    async with Proxy(bench.server.port).running() as proxy:
+    async with Proxy(bench.server.socket).running() as proxy:
         yield bench, proxy
 
 
 def through(bench: Bench, proxy: Proxy) -> dict[str, Any]:
-    user = f"app_{bench.database}"
-    dsn = bench.server.tcp_dsn(bench.database, user, proxy.port)
+    dsn = f"postgresql://app_{bench.database}@127.0.0.1:{proxy.port}/{bench.database}"
     return {"dsn": dsn, "secret": "password", "group": "db"}
 
 
@@ -283,3 +282,16 @@ async def test_a_missing_key_table_is_told_with_its_ddl(bench: Bench) -> None:
         (ddl,) = [part for part in over.message.split("\n\n") if "CREATE TABLE" in part][:1]
         await bench.sql("CREATE SCHEMA ops", ddl[ddl.index("CREATE TABLE") :].split(";")[0], "SELECT 1")
         assert await outputs(host, task("SELECT 1")) == {"result": 1}
+
+
+async def test_a_create_that_failed_can_be_repeated(bench: Bench) -> None:
+    prefix = bench.prefix
+    async with running_server(bench.connector()) as host:
+        await asyncio.to_thread(bench.server.stop)
+        try:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await host.create(task("SELECT 1"), output_prefix=prefix, timeout=2)
+        finally:
+            await asyncio.to_thread(bench.server.start)
+        await host.creates_ended()
+        assert await outputs(host, task("SELECT 1"), prefix=prefix) == {"result": 1}

@@ -74,10 +74,17 @@ class Job:
         self._control = control
         self._slots = slots
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The create that would have heard of an error may have been given up by then.
+        self._accepted.add_done_callback(lambda future: future.exception())
         self._is_stopped = False
         self._deadline = 0.0
         self._rows: Rows | None = None
         self._pid = 0
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it could not be begun."""
+        return self._accepted.done() and self._accepted.exception() is not None
 
     @property
     def weight(self) -> int:

@@ -48,17 +48,13 @@ class Jobs:
             ConnectorError: nothing of it was begun.
         """
         job = self._jobs.get(job_id)
-        if job is None:
+        if job is None or job.was_refused:
             job = Job(job_id, request, self._name, self._database, self._control, self._slots)
             self._jobs[job_id] = job
             task = asyncio.get_running_loop().create_task(job.run())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        try:
-            await job.accepted()
-        except Exception:
-            self._jobs.pop(job_id, None)
-            raise
+        await job.accepted()
         self._forget()
 
     async def get(self, job_id: str, manifest: Manifest | None, *, transaction: bool) -> Ending | Alive | Job:
