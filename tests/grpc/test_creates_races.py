@@ -111,7 +111,7 @@ async def test_while_another_host_is_at_work_on_the_attempt_as_well_its_answer_i
     also = asyncio.create_task(second.create())
     await later_gate.reached()
     held.gate.open()
-    with pytest.raises(TransientError, match="another host has begun this attempt"):
+    with pytest.raises(TransientError, match="another host also ran the create of this attempt"):
         await creating
     later_gate.open()
     assert (await also).resource_meta == (await first.create()).resource_meta == meta("job-2")

@@ -118,7 +118,7 @@ async def test_where_no_phase_is_known_the_job_is_taken_to_run() -> None:
     async with running_server(connector) as server:
         resource = await server.get("job", job("1"))
     assert Phase(resource.phase) is Phase.RUNNING
-    assert "no phase is remembered, so RUNNING is answered" in resource.message
+    assert "no phase is known, so RUNNING is answered" in resource.message
 
 
 @pytest.mark.parametrize(
