@@ -83,7 +83,7 @@ class Job:
 
     @property
     def was_refused(self) -> bool:
-        """Whether it could not be begun."""
+        """True if it could not be begun."""
         return self._accepted.done() and self._accepted.exception() is not None
 
     @property
