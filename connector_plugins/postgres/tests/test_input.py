@@ -74,7 +74,7 @@ async def test_inputs_are_parameters(bench: Bench, query: str, inputs: dict[str,
         (
             task("SELECT $a::text"),
             {"a": StructuredDataset("s3://b/t", "parquet")},
-            "is a table, which is not read here",
+            "is a table; write it as one in the statement",
         ),
         (task("SELECT $q$ open"), {}, "a quote $q$ that is not closed"),
         (task("COMMIT"), {}, "begins with COMMIT is refused"),

@@ -1,5 +1,6 @@
 """What comes back: values inline as they are declared, tables as Parquet, and nothing that was changed on the way."""
 
+import errno
 import math
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from connector_core import Phase
 from connector_core.literals import to_python_map
 from connector_core.testing import running_server
+from connector_plugin_postgres.storage import LocalTarget
 
 from .conftest import DATETIME, FLOAT, INTEGER, STRING, STRUCT, TABLE, Bench, outputs, run, task
 
@@ -168,6 +170,21 @@ async def test_rows_of_a_writing_statement_come_back_with_its_work_done(bench: B
         assert await outputs(host, nobody_reads) == {}
     assert pq.read_table(Path(found.uri) / "00000.parquet").num_rows == 30000
     assert await bench.sql("SELECT count(*) FROM t") == 60000
+
+
+async def test_a_full_disk_is_told_and_can_be_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: LocalTarget) -> None:
+        self.file.close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalTarget, "commit", full)
+    await bench.sql("CREATE TABLE t (n int)", "SELECT 1")
+    async with running_server(bench.connector()) as host:
+        over = await run(host, task("INSERT INTO t VALUES (1) RETURNING n", {"t": TABLE}), prefix=bench.prefix)
+    assert Phase(over.phase) is Phase.RETRYABLE_FAILED
+    assert "No space left on device" in over.message
+    assert await bench.sql("SELECT count(*) FROM t") == 0
+    assert [path for path in bench.folder.rglob("*") if path.is_file()] == []
 
 
 async def test_results_go_only_where_the_operator_allows_it(bench: Bench, tmp_path: Path) -> None:

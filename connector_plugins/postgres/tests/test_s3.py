@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from connector_core import Phase
-from connector_core.literals import to_python_map
+from connector_core.literals import StructuredDataset, to_python_map
 from connector_core.testing import running_server
 
 from .conftest import TABLE, Bench, outputs, run, task
@@ -60,10 +60,15 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     client.close()
 
 
-async def test_a_table_is_streamed_into_a_bucket(bench: Bench, store: Store) -> None:
+async def test_a_table_is_streamed_into_a_bucket_and_read_from_there(bench: Bench, store: Store) -> None:
     query = task(f"SELECT n, {LONG_TEXT} FROM generate_series(1, 50000) AS n", {"t": TABLE})
     async with running_server(bench.connector(results=store.results)) as host:
         found = (await outputs(host, query, prefix=f"s3://{BUCKET}/team/0"))["t"]
+        count = task("SELECT count(*)::int FROM written")
+        assert await outputs(host, count, {"written": found}) == {"result": 50000}
+        missing = StructuredDataset(f"s3://{BUCKET}/team/nowhere", "parquet")
+        over = await run(host, count, {"written": missing})
+        assert (Phase(over.phase), "there is no file at" in over.message) == (Phase.FAILED, True)
     assert found.uri == f"s3://{BUCKET}/team/0/t"
     assert store.names == ["team/0/t/00000.parquet"]
     store.client.download_file(BUCKET, store.names[0], str(bench.folder / "downloaded.parquet"))

@@ -96,16 +96,17 @@ def _not_connected(name: str, error: BaseException) -> ConnectorError:
     return BackendUnavailableError(f"connection {name!r}: the server cannot be reached: {reason}")
 
 
-def is_lost(error: BaseException, connection: Any = None) -> bool:
+def is_lost(error: BaseException, connection: Any) -> bool:
     """Say whether an error means that the connection is gone, and how its statement ended is not known from it."""
     import asyncpg
 
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(("08", "57P")) or state == "25P03"
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.InterfaceError | OSError):
+        # Files of results raise such errors, too.
         return connection is not None and connection.is_closed()
-    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+    return isinstance(error, asyncpg.InternalClientError)
 
 
 def _from_microseconds(zone: Any) -> Callable[[tuple[int]], datetime | OutOfRange]:

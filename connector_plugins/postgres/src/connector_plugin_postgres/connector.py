@@ -29,6 +29,7 @@ from connector_plugin_postgres.manifest import Manifest
 from connector_plugin_postgres.outputs import Outputs
 from connector_plugin_postgres.statement import Statement, text_of
 from connector_plugin_postgres.storage import Storage
+from connector_plugin_postgres.table_inputs import tables_of
 
 CUSTOM_KEYS = ("connection", "query", "transaction")
 
@@ -87,9 +88,15 @@ class PostgresConnector(AsyncConnectorBase[PostgresMeta]):
         # A long one takes a while to read.
         statement = await asyncio.to_thread(Statement.of, text_of(task_template, custom))
         outputs = Outputs(task_template, self._config, self._storage, output_prefix)
+        tables = tables_of(inputs, statement, self._storage)
+        if tables and (database.read_only or not transaction):
+            where = "on a read-only connection" if database.read_only else "without a transaction"
+            raise InvalidInputError(
+                f"the task has tables as inputs ({', '.join(tables)}), which cannot be made {where}"
+            )
         job = job_id(name, idempotency_key or str(uuid4()))
         manifest = self._manifest_uri(output_prefix, job) if database.read_only else ""
-        request = Request(statement, inputs, outputs, transaction, self._manifest(manifest, job))
+        request = Request(statement, inputs, tables, outputs, transaction, self._manifest(manifest, job), self._storage)
         await self._jobs_of(name).create(job, request)
         return PostgresMeta(job, name, manifest, transaction)
 

@@ -152,7 +152,7 @@ class Control:
                     async with asyncio.timeout(self._database.connect_timeout):
                         return await question(connection)
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                    if not client.is_lost(error, connection):
+                    if not isinstance(error, TimeoutError) and not client.is_lost(error, connection):
                         raise self._explained(error) from error
                     await self.close()
                     if attempt == 2 or isinstance(error, TimeoutError):

@@ -19,6 +19,8 @@ from connector_plugin_postgres.logs import JobLog
 from connector_plugin_postgres.manifest import Manifest
 from connector_plugin_postgres.outputs import Outputs
 from connector_plugin_postgres.statement import Statement
+from connector_plugin_postgres.storage import Storage
+from connector_plugin_postgres.table_inputs import load_tables
 from connector_plugin_postgres.tables import Rows
 
 _AFFECTED = re.compile(r"(?:INSERT \d+|UPDATE|DELETE|MERGE|SELECT) (\d+)")
@@ -31,9 +33,11 @@ class Request:
 
     statement: Statement
     inputs: Mapping[str, Any]
+    tables: Mapping[str, str]
     outputs: Outputs
     transaction: bool
     manifest: Manifest | None
+    storage: Storage
 
 
 class Job:
@@ -183,6 +187,7 @@ class Job:
                 self.ending = await self._control.settle(self.job_id, failures.ABORTED)
 
     async def _results(self, connection: Any) -> LiteralMap:
+        await load_tables(connection, self._request.storage, self._request.tables, self._check)
         prepared = await connection.prepare(self._request.statement.sql)
         arguments = self._request.statement.bind(prepared.get_parameters(), self._request.inputs)
         columns = columns_of(prepared.get_attributes())

@@ -6,7 +6,7 @@ import json
 
 from connector_core import Phase
 from connector_plugin_postgres.ledger import Ending
-from connector_plugin_postgres.storage import Storage
+from connector_plugin_postgres.storage import Storage, translated
 
 _LONGEST = 16 * 1024 * 1024
 _NAME = 16
@@ -50,8 +50,9 @@ class Manifest:
     def _write(self, content: bytes) -> None:
         target = self._storage.open(self._uri)
         try:
-            target.file.write(content)
-            target.commit()
+            with translated(f"write {self._uri}"):
+                target.file.write(content)
+                target.commit()
         except BaseException:
             target.discard()
             raise

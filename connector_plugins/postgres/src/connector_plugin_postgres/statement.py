@@ -9,7 +9,7 @@ from typing import Any
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from connector_core import InvalidInputError
-from connector_core.literals import Directory, File, Schema, StructuredDataset
+from connector_core.literals import Directory, File
 
 MAX_STATEMENT_BYTES = 1024 * 1024
 MAX_PARAMETERS = 32767
@@ -139,8 +139,6 @@ def _quote_end(text: str, tag: str, position: int) -> int:
 
 
 def _argument(name: str, kind: Any, value: Any) -> Any:
-    if isinstance(value, StructuredDataset | Schema):
-        raise InvalidInputError(f"input {name!r} is a table, which is not read here; send values, or a path as text")
     if isinstance(value, File | Directory):
         value = value.uri
     _refuse_nul(name, value)

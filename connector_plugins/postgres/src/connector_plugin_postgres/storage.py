@@ -18,7 +18,7 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 
 
 class Target(Protocol):
-    """A file that is there, whole, when it is committed, and not before."""
+    """A file that is there, whole, when it is committed, and not before; its errors are the store's own."""
 
     file: IO[bytes]
 
@@ -53,13 +53,13 @@ class Storage:
             BackendUnavailableError: the store does not answer.
         """
         place = self._locate(uri)
-        with _translated(f"write {uri}"):
-            return _LocalTarget(place) if isinstance(place, Path) else _RemoteTarget(self._filesystem(uri), place)
+        with translated(f"write {uri}"):
+            return LocalTarget(place) if isinstance(place, Path) else _RemoteTarget(self._filesystem(uri), place)
 
     def read(self, uri: str, limit: int) -> bytes | None:
         """Return the content of a small file, `None` where there is none."""
         place = self._locate(uri)
-        with _translated(f"read {uri}"):
+        with translated(f"read {uri}"):
             try:
                 file = place.open("rb") if isinstance(place, Path) else self._filesystem(uri).open(place, "rb")
                 with file:
@@ -67,6 +67,23 @@ class Storage:
                     return content
             except FileNotFoundError:
                 return None
+
+    def files(self, uri: str) -> Iterator[IO[bytes]]:
+        """Open the files of a table one after another; those whose name begins with a dot or an underscore are not of it.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        place = self._locate(uri)
+        with translated(f"read {uri}"):
+            names: list[Any] = _local_files(place) if isinstance(place, Path) else self._filesystem(uri).find(place)
+        names = [name for name in names if not _is_hidden(str(name).removeprefix(str(place)))]
+        if not names:
+            raise InvalidInputError(f"there is no file at {uri}")
+        for name in sorted(names):
+            with translated(f"read {uri}"):
+                file: IO[bytes] = name.open("rb") if isinstance(name, Path) else self._filesystem(uri).open(name, "rb")
+            yield file
 
     def _locate(self, uri: str) -> Path | str:
         scheme, separator, rest = uri.partition("://")
@@ -118,7 +135,9 @@ class Storage:
             ) from None
 
 
-class _LocalTarget:
+class LocalTarget:
+    """A file of this machine's, written beside its place."""
+
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
@@ -126,11 +145,12 @@ class _LocalTarget:
         self.file: IO[bytes] = self._part.open("wb")
 
     def commit(self) -> None:
-        with _translated(f"write {self._path}"):
-            self.file.close()
-            self._part.replace(self._path)
+        """Put the file in its place."""
+        self.file.close()
+        self._part.replace(self._path)
 
     def discard(self) -> None:
+        """Leave nothing of it."""
         with contextlib.suppress(OSError):
             self.file.close()
             self._part.unlink(missing_ok=True)
@@ -142,8 +162,7 @@ class _RemoteTarget:
         self.file: IO[bytes] = filesystem.open(path, "wb", block_size=_BLOCK_BYTES)
 
     def commit(self) -> None:
-        with _translated(f"write {self._path}"):
-            self.file.close()
+        self.file.close()
 
     def discard(self) -> None:
         unfinished: Any = self.file
@@ -153,7 +172,7 @@ class _RemoteTarget:
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Turn what a store's client raises into what a connector raises."""
     try:
         yield
@@ -163,6 +182,16 @@ def _translated(what: str) -> Iterator[None]:
         raise PermissionDeniedError(f"cannot {what}: {error}") from error
     except Exception as error:
         raise BackendUnavailableError(f"cannot {what}: {type(error).__name__}: {error}") from error
+
+
+def _local_files(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place] if place.is_file() else []
+    return [path for path in place.rglob("*") if path.is_file()]
+
+
+def _is_hidden(below: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 
 def _resolved(value: Any) -> Any:

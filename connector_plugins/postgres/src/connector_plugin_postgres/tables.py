@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from connector_plugin_postgres.columns import Column, arrow_schema, to_batch
-from connector_plugin_postgres.storage import Storage, Target
+from connector_plugin_postgres.storage import Storage, Target, translated
 
 FILE_NAME = "00000.parquet"
 
@@ -89,6 +89,7 @@ class _Writer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self._uri = uri
         self._columns = columns
         self._schema = arrow_schema(columns)
         self._target: Target = storage.open(uri)
@@ -99,11 +100,14 @@ class _Writer:
 
     def write(self, rows: Sequence[Any]) -> None:
         """Write rows as a row group."""
-        self._writer.write_batch(to_batch(self._schema, self._columns, rows))
+        batch = to_batch(self._schema, self._columns, rows)
+        with translated(f"write {self._uri}"):
+            self._writer.write_batch(batch)
 
     def commit(self) -> None:
-        self._writer.close()
-        self._target.commit()
+        with translated(f"write {self._uri}"):
+            self._writer.close()
+            self._target.commit()
 
     def discard(self) -> None:
         with contextlib.suppress(Exception):
