@@ -132,7 +132,7 @@ class PluginSpan:
 class _StreamsClosed(grpc.aio.ServerInterceptor):
     """Has streams end in the task that they ran in, when their client has gone.
 
-    gRPC leaves an answering generator where it stands, to be closed by whoever collects the garbage: in another context, where
+    gRPC leaves an answering generator where it stands, to be closed by the garbage collector: in another context, where
     the span around the stream is not the current one and can be neither described nor left. The engine cancels every sync call.
     """
 

@@ -1,4 +1,4 @@
-"""The program `connector-host`: its commands, each imported when it is asked for, and its exit codes."""
+"""The program `connector-host`: its commands, each imported on demand, and its exit codes."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class _Commands(PlainGroup):
-    """The group of all commands: each is imported, and declared to typer, when it is asked for."""
+    """The group of all commands: each is imported, and declared to typer, on demand."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return list(COMMANDS)

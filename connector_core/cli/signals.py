@@ -1,4 +1,4 @@
-"""Signals of a serving host beside those that stop it, so that none ends it without a word, whoever sends them.
+"""Signals of a serving host beside those that stop it, so that none ends it without a line in the log, whatever sends them.
 
 Plugin code may set an alarm, block signals or ask for its own process' end, and operators send what other servers understand.
 """

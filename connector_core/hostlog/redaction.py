@@ -105,7 +105,7 @@ class Scrubber:
     """Takes secrets out of texts: those under a name, such as `token=...`, and those that are known.
 
     Args:
-        known: the secrets that are known now; it is asked for each text.
+        known: returns the secrets that are known now; called for each text.
     """
 
     def __init__(self, known: Callable[[], Iterable[str]]) -> None:

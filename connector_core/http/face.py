@@ -45,7 +45,7 @@ class HttpFace(msgspec.Struct, frozen=True):
         metrics: what `/metrics` shows.
         services: returns the protocol's services, of each generation that is served.
         calls: the servicers, on the loop that serves gRPC.
-        state: returns the host's state; it is asked on the loop that serves gRPC.
+        state: returns the host's state; called on the loop that serves gRPC.
         console: what the console shows; `None` where there is none.
         stopping: is set, in the thread that serves HTTP, when the port closes.
     """

@@ -111,7 +111,7 @@ class HttpServer:
                 await self.stopping.wait()
 
     async def _somebody(self) -> bool:
-        """Wait until somebody connects, or it is time to stop; return whether it is."""
+        """Wait for a connection or the stop; return whether it is the stop."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         stopping = asyncio.create_task(self.stopping.wait())
         stopping.add_done_callback(lambda _: woken.set())

@@ -30,7 +30,7 @@ class Probes:
     Args:
         metrics: shown at `/metrics`.
         calls: the way to the serving loop.
-        state: returns the host's state; it is asked on that loop.
+        state: returns the host's state; called on that loop.
     """
 
     def __init__(self, metrics: Metrics, calls: ServedCalls, state: Callable[[], HostState]) -> None:

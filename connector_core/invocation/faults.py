@@ -28,7 +28,7 @@ def translate(error: BaseException, plugin: str, operation: str, scrub: Scrub) -
     """Return the `ConnectorError` for what plugin code raised, with the culprit's name on it, and no secret in its text.
 
     An author's exception is the author's code as well: printing it may raise, exit or take its time, and its attributes
-    may hold anything. So this runs where plugin code runs, never raises, and leaves nothing of that to whoever answers.
+    may hold anything. So this runs where plugin code runs, never raises, and leaves nothing of that to the code that answers.
     What it returns is never the author's own object, which other calls and other connectors may raise at the same time.
     """
     _try(lambda: _shorten(error, scrub), None)

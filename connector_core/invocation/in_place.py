@@ -186,7 +186,7 @@ async def _run_in_place(
     token, code = POOL_OF_CALL.set(bulkhead.pool), CODE.set(bulkhead.subject(operation))
     deadline = None
     task = asyncio.current_task()
-    if task is not None:  # it is the host's own, but whoever looks for the culprit of a stall wants another name
+    if task is not None:  # it is the host's own, but a report of a blocked loop has to name the plugin's code
         task.set_name(bulkhead.task_name(operation))
     try:
         try:

@@ -50,7 +50,7 @@ class Mailbox:
         """Have `letter` called on the loop; from any thread. A loop that has closed drops it."""
         self._letters.append(letter)
         if self._woken:
-            return  # whoever set this will deliver after us: delivery resets it before it looks into the box
+            return  # the poster that set this delivers after us: delivery resets it before it looks into the box
         self._woken = True
         try:
             self._loop.call_soon_threadsafe(self._deliver)

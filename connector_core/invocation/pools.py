@@ -48,7 +48,7 @@ class BlockingPool:
     def submit(self, work: Work, then: Work = _nothing, *, is_bounded: bool = True) -> None:
         """Have `work`, which must not raise, called in a thread, and `then` when that thread counts as free again.
 
-        Whoever hears of the work's end through `then` can therefore submit the next piece. `is_bounded=False` is for what
+        A caller that waits for `then` can therefore submit the next piece. `is_bounded=False` is for what
         must be done even if the queue is full.
 
         Raises:

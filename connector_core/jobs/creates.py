@@ -1,8 +1,8 @@
 """Creates that run once for each attempt of a task, whatever becomes of those who wait for them.
 
-The engine repeats a create whose answer it did not get: with the next attempt's number after a deadline, with the same one
-when it could not save its own state. A create whose caller has gone therefore goes on, and its answer is kept for whoever asks
-again; and what was started for an attempt that nobody ever got an answer about is deleted when a later attempt arrives.
+The engine repeats a create whose answer it did not get: with the next attempt's number after a deadline, with the same
+one when it could not save its own state. A create whose caller has gone therefore goes on, and its answer is kept for a
+retry; and what was started for an attempt that nobody ever got an answer about is deleted when a later attempt arrives.
 """
 
 import asyncio
@@ -254,7 +254,7 @@ class Creates:
         self, connector: ConnectorDescription, offer: TaskOffer, attempt: Attempt, name: str
     ) -> _Outcome:
         earlier = attempt.earlier_keys()  # now: the plugin is given the messages that they are read from
-        if is_new := self._claims.is_new(name):  # then whoever begins this claims it, if it has to wait
+        if is_new := self._claims.is_new(name):  # then the create claims it, if it has to wait
             creating = self._invoke(connector, offer, None)
         else:
             lease = _lease(self._limit_of(connector, "do" if connector.is_sync else "create"))

@@ -1,4 +1,4 @@
-"""Work that is begun at once, goes on as a task only where it has to wait, and goes on whoever waits for it."""
+"""Eager tasks: started at once, made a task only when they have to wait, and independent of their waiters."""
 
 import asyncio
 import contextvars

@@ -113,7 +113,7 @@ class Unsigned:
         return resource_meta
 
     def verify(self, _task_type: str, resource_meta: bytes) -> bytes:
-        """Return what was signed, whoever did.
+        """Return the resource meta without its signature, which is not verified.
 
         Raises:
             InvalidResourceMetaError: the signature itself is not whole.

@@ -277,7 +277,7 @@ class Polls:
         return _known(data)
 
     async def _remember(self, job: bytes, known: Known, new: JobRecord) -> JobRecord:
-        """Remember `new`, unless another host has come to know the job's end meanwhile; return what is remembered then."""
+        """Store `new`, unless another host has stored the job's end meanwhile; return the stored record."""
         key, data, seconds = _key(job), new.encode(), self._settings.memory.seconds
         try:
             while not await (

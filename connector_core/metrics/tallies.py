@@ -144,7 +144,7 @@ class Tallies:
         return found
 
     def collect(self) -> Iterator[Metric]:
-        """Give all samples; called by whoever scrapes, in a thread of his."""
+        """Yield all samples; called in the thread that answers a scrape."""
         from prometheus_client.core import GaugeMetricFamily
 
         on_task = ("task_type", "operation")

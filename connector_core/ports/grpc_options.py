@@ -39,7 +39,7 @@ def _connection_age(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _keepalive(settings: Settings) -> list[tuple[str, int]]:
-    """A peer that vanished without a word would keep its streams' places until TCP gives up, which takes two hours."""
+    """A peer that vanished silently would keep its streams' places until TCP gives up, which takes two hours."""
     seconds = settings.keepalive_seconds
     if not seconds:
         return []

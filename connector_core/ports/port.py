@@ -30,7 +30,7 @@ class GrpcListener(Protocol):
 class Port:
     """One port, with all the addresses that its host name stands for.
 
-    A reserved port is bound and not listening: nobody else can take it, and whoever connects is refused at once instead of
+    A reserved port is bound and not listening: nobody else can take it, and clients that connect are refused at once instead of
     waiting for a host that is still starting. gRPC and HTTP differ only in what `give_to` and `listen` do to open it.
 
     Args:

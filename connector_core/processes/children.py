@@ -77,7 +77,7 @@ class Lifeline:
         self.inherited, self._kept = os.pipe()
 
     def close(self) -> None:
-        """Let go of both ends: children that still run are told."""
+        """Close both ends, which notifies children that still run."""
         os.close(self._kept)
         os.close(self.inherited)
 

@@ -181,7 +181,7 @@ class Settings(Table, frozen=True):
     ] = "auto"
     retryable_failures: Annotated[
         Literal["phase", "state"],
-        "How engines of the 1.x line are told of a failure that may be tried again: `phase`, as RETRYABLE_FAILED, "
+        "The form in which engines of the 1.x line get a failure that may be tried again: `phase`, as RETRYABLE_FAILED, "
         "which 1.16 understands; `state`, as no phase and the older `state`, which 1.15 and earlier understand as well.",
     ] = "phase"
     orphan_seconds: Annotated[

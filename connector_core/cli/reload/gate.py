@@ -1,4 +1,4 @@
-"""The gRPC port of hosts that come and go: whoever connects in between waits for the next host."""
+"""The gRPC port of hosts that come and go: clients that connect in between wait for the next host."""
 
 import asyncio
 import contextlib

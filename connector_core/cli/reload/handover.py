@@ -75,7 +75,7 @@ class Handover(msgspec.Struct, frozen=True):
         return [socket.socket(fileno=one) for one in self.http]
 
     def end_with_parent(self) -> None:
-        """Ask this process to stop when the parent has gone without a word; called on the serving loop."""
+        """Ask this process to stop when the parent has died; called on the serving loop."""
         if self.lifeline is not None:
             on_end_of_parent(self.lifeline, lambda: os.kill(os.getpid(), signal.SIGTERM))
 

@@ -173,7 +173,7 @@ def carry_out(
             code = _run(_on_host(work, host, category, view, out, manner), host)
     except KeyboardInterrupt:  # while plugins were loaded
         code = 130
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+    except BrokenPipeError:  # the reader has closed its end, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     except SetupError:
         raise

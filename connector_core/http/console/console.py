@@ -1,4 +1,4 @@
-"""The console's routes: the page at `/`, and its events, for whoever reaches the port but for no web page of somebody else's.
+"""The console's routes: the page at `/`, and its events, for every client of the port except web pages of other origins.
 
 A page that has its own name point to this machine (DNS rebinding) calls the host by that name. So a name has to be one that
 the host knows; an address cannot be made to point elsewhere. Nobody is given leave to read from another origin (there is

@@ -27,7 +27,7 @@ class FakeBackend:
     Args:
         is_idempotent: a start with the key of an earlier job returns that job. Otherwise keys are noted, and each start is
             a new job.
-        finishes_after: a job succeeds by itself when its state is asked for so many times; never, unless given.
+        finishes_after: a job succeeds by itself after so many status calls; never, unless set.
 
     Attributes:
         jobs: every job, in the order in which they were started.
