@@ -1,9 +1,11 @@
 """Descriptions of connectors: values that print, travel as JSON and compare, without the connector itself."""
 
 from collections.abc import Mapping
+from typing import Any, Protocol, Self
 
 import msgspec
 from flyteidl.admin import agent_pb2
+from msgspec.structs import replace
 
 from connector_core.errors import UnsupportedOperationError
 from connector_core.operations import Kind, Side
@@ -110,3 +112,24 @@ class ConnectorDescription(msgspec.Struct, frozen=True, dict=True):
                 agent_pb2.TaskCategory(name=category.name, version=category.version) for category in self.categories
             ],
         )
+
+
+class Described(Protocol):
+    """A connector as a registry keeps it: in this process, or a description of one that runs elsewhere."""
+
+    @property
+    def description(self) -> ConnectorDescription:
+        """The connector's description, which everything but the place that runs it works with."""
+
+    def described_as(self, **changes: Any) -> Self:
+        """Return the same connector with some of its description replaced."""
+
+
+class LocatedConnector(msgspec.Struct, frozen=True, eq=False):
+    """A connector whose object is in another process."""
+
+    description: ConnectorDescription
+
+    def described_as(self, **changes: Any) -> "LocatedConnector":
+        """Return the same connector with some of its description replaced."""
+        return replace(self, description=replace(self.description, **changes))

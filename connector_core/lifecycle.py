@@ -36,7 +36,7 @@ class Lifecycle:
         self._backoff = backoff
         self._started: list[ConnectorDescription] = []
         self._not_started: dict[ConnectorDescription, ConnectorError] = {}
-        self._retries: set[asyncio.Task[None]] = set()
+        self._retries: dict[ConnectorDescription, asyncio.Task[None]] = {}
 
     @property
     def not_started(self) -> Mapping[ConnectorDescription, ConnectorError]:
@@ -49,16 +49,24 @@ class Lifecycle:
         outcomes = await asyncio.gather(*(self._start_one(connector) for connector in waiting))
         failed = {connector: error for connector, error in zip(waiting, outcomes, strict=True) if error is not None}
         for connector in failed:
-            retry = asyncio.create_task(self._start_again(connector))
-            self._retries.add(retry)
-            retry.add_done_callback(self._retries.discard)
+            self._retries[connector] = asyncio.create_task(self._start_again(connector))
         return failed
+
+    async def start_anew(self, connectors: Iterable[ConnectorDescription]) -> None:
+        """Start connectors whose process has died in the one that has taken its place; what fails is tried again."""
+        waiting = list(connectors)
+        for connector in waiting:
+            if (retry := self._retries.pop(connector, None)) is not None:
+                retry.cancel()
+        # What has died needs no close().
+        self._started = [connector for connector in self._started if connector not in waiting]
+        await self.start(waiting)
 
     async def close(self) -> None:
         """Close all connectors that were started; what fails is logged."""
-        for retry in self._retries:
+        for retry in self._retries.values():
             retry.cancel()
-        await asyncio.gather(*self._retries, return_exceptions=True)
+        await asyncio.gather(*self._retries.values(), return_exceptions=True)
         started, self._started = self._started, []  # a second call, meanwhile, finds nothing to close
         await asyncio.gather(*(self._close_one(connector) for connector in started))
 

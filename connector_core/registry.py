@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from flyteidl.admin import agent_pb2
 
 from connector_core.connector import ConnectorBase
-from connector_core.description import EMBEDDED, ConnectorDescription, PluginIdentity
+from connector_core.description import EMBEDDED, ConnectorDescription, Described, PluginIdentity
 from connector_core.errors import ConflictError, NotRegisteredError
 from connector_core.inspection import InspectedConnector, inspect_connector
 from connector_core.task import TaskCategory
@@ -19,7 +19,7 @@ class ConnectorRegistry:
 
     def __init__(self) -> None:
         self._by_category: dict[tuple[str, int], ConnectorDescription] = {}
-        self._by_name: dict[str, InspectedConnector] = {}
+        self._by_name: dict[str, Described] = {}
 
     def register(
         self, connector: ConnectorBase, override: bool = False, *, plugin: PluginIdentity = EMBEDDED
@@ -32,14 +32,14 @@ class ConnectorRegistry:
         """
         return self.add(inspect_connector(connector, plugin), override)
 
-    def add(self, inspected: InspectedConnector, override: bool = False) -> ConnectorDescription:
-        """Add a connector that has been inspected already; as `register`."""
+    def add(self, described: Described, override: bool = False) -> ConnectorDescription:
+        """Add a connector that has been inspected already, here or in another process; as `register`."""
         if override:
-            self._make_way(inspected.description)
+            self._make_way(described.description)
         else:
-            self._refuse_conflicts(inspected.description)
-        self._put(inspected)
-        return inspected.description
+            self._refuse_conflicts(described.description)
+        self._put(described)
+        return described.description
 
     def lookup(self, task_type_name: str, task_type_version: int = 0) -> ConnectorDescription:
         """Return the description of the connector that serves a task category.
@@ -57,6 +57,17 @@ class ConnectorRegistry:
 
     def inspected(self, description: ConnectorDescription) -> InspectedConnector:
         """Return the connector of a description, for the place that runs it.
+
+        Raises:
+            NotRegisteredError: no connector has this name any more, or its object is in another process.
+        """
+        described = self._named(description.name)
+        if isinstance(described, InspectedConnector):
+            return described
+        raise NotRegisteredError(f"connector {description.name!r} is not in this process: it runs in a location")
+
+    def described(self, description: ConnectorDescription) -> Described:
+        """Return a connector, wherever it runs, for another registry.
 
         Raises:
             NotRegisteredError: no connector has this name any more.
@@ -86,12 +97,12 @@ class ConnectorRegistry:
         return [description.to_flyte() for description in self]
 
     def __iter__(self) -> Iterator[ConnectorDescription]:
-        return iter([inspected.description for inspected in self._by_name.values()])
+        return iter([described.description for described in self._by_name.values()])
 
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def _named(self, name: str) -> InspectedConnector:
+    def _named(self, name: str) -> Described:
         try:
             return self._by_name[name]
         except KeyError:
@@ -112,8 +123,8 @@ class ConnectorRegistry:
 
     def _make_way(self, new: ConnectorDescription) -> None:
         """Take from the others what `new` overrides, so that each category is listed by the one that serves it."""
-        for inspected in tuple(self._by_name.values()):
-            other = inspected.description
+        for described in tuple(self._by_name.values()):
+            other = described.description
             has_its_name = other.name == new.name
             kept = () if has_its_name else tuple(one for one in other.categories if one not in new.categories)
             if kept == other.categories:
@@ -121,13 +132,13 @@ class ConnectorRegistry:
             for category in other.categories:
                 del self._by_category[category]
             if kept:
-                self._put(inspected.described_as(categories=kept))
+                self._put(described.described_as(categories=kept))
             else:
                 del self._by_name[other.name]
 
-    def _put(self, inspected: InspectedConnector) -> None:
-        description = inspected.description
-        self._by_name[description.name] = inspected
+    def _put(self, described: Described) -> None:
+        description = described.description
+        self._by_name[description.name] = described
         self._by_category.update(dict.fromkeys(description.categories, description))
 
 

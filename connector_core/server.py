@@ -42,6 +42,7 @@ from connector_core.transport import GrpcServer, open_server
 _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from connector_core.locations.locations import Locations
     from connector_core.tracing import Tracing
 
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
@@ -62,6 +63,10 @@ class ConnectorServer:
         grpc_address: where gRPC listens, if not where the settings have it.
         secrets: where `get_secret` looks in plugin code; else the settings say.
         has_http: whether to take the HTTP port and serve there.
+        locations: the processes of plugins that are not loaded here; the server ends them.
+
+    Raises:
+        SettingsError: the settings have locations, and they are not given.
 
     Attributes:
         grpc_at: the port that gRPC is served on.
@@ -79,7 +84,13 @@ class ConnectorServer:
         grpc_address: Address | None = None,
         secrets: SecretSource | None = None,
         has_http: bool = True,
+        locations: "Locations | None" = None,
     ) -> None:
+        if settings.locations and locations is None:
+            raise SettingsError(
+                "[locations] is set, but nothing has started them: load plugins with "
+                "connector_core.locations.loading.load_everywhere, or leave the setting out"
+            )
         self.registry = registry
         self.settings = settings
         self.plugins = plugins or PluginLoadResult()
@@ -117,8 +128,10 @@ class ConnectorServer:
             trace=self.tracing.begin if self.tracing else None,
             scrub=self._scrub,
         )
+        self._locations = locations
+        local = LocalPlaces(registry.inspected, runtime)
         self.invoker = Invoker(
-            LocalPlaces(registry.inspected, runtime),
+            local if locations is None else locations.beside(local),
             partial(limits_of, settings, plugins={connector.plugin.name for connector in registry}),
         )
         closing.push_async_callback(self.invoker.close, _CLOSE_TIMEOUT)
@@ -159,6 +172,8 @@ class ConnectorServer:
             if self._has_http:
                 self.http_at.reserve()
             # 2. The connectors.
+            if self._locations is not None:
+                await self._locations.open(self._lifecycle.start_anew)
             await self._start_connectors()
             # 3. gRPC.
             calls = await self._serve_grpc()

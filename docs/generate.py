@@ -27,7 +27,7 @@ from connector_core.protocol.foreign_codes import HTTP_STATUS_CODES
 from connector_core.protocol.statuses import STATUS_CODES, status_of
 from connector_core.secrets import SecretStr
 from connector_core.services.generations import Generations
-from connector_core.settings import ENV_PREFIX, LimitSettings, Settings
+from connector_core.settings import ENV_PREFIX, LimitSettings, LocationSettings, Settings
 from connector_core.tables import Field, Table, described
 
 REFERENCE = Path(__file__).with_name("reference")
@@ -83,6 +83,15 @@ def limits() -> str:
     """What a plugin's or connector's table of limits may have."""
     rows = ([_code(key), f"as `{key}` above"] for key, _field in setting_fields(LimitSettings))
     return _table(["key in `[limits.NAME]`", "meaning"], rows)
+
+
+def locations() -> str:
+    """What a location's table may have."""
+    rows = (
+        [_code(key), _code(as_toml(field.default)), field.description]
+        for key, field in setting_fields(LocationSettings)
+    )
+    return _table(["key in `[locations.NAME]`", "default", "meaning"], rows)
 
 
 def setting_fields(table: type[Table], prefix: str = "") -> Iterable[tuple[str, Field]]:
@@ -275,6 +284,7 @@ CONTENT: Mapping[str, Callable[[], str]] = {
     "arguments": arguments,
     "settings": settings,
     "limits": limits,
+    "locations": locations,
     "author-errors": author_errors,
     "host-errors": host_errors,
     "setup-errors": setup_errors,

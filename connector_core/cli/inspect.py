@@ -14,6 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from connector_core.cli.app import exit_code
 from connector_core.cli.listing import Listing
+from connector_core.cli.loading import find_plugins, load_to_look
 from connector_core.cli.options import CHOICE, AsJson, given_settings, takes_settings
 from connector_core.cli.report import Served, print_list, print_plugins
 from connector_core.description import PluginIdentity
@@ -25,8 +26,6 @@ from connector_core.plugins import (
     build_registry,
     check_required,
     declared_risks,
-    discover,
-    load_discovered,
     refuse_shared_names,
 )
 from connector_core.settings import Settings
@@ -67,10 +66,10 @@ def doctor(
 
 def show_list(settings: Settings, *, as_json: bool) -> int:
     """Print the plugins that a host started here would serve, and return the exit code of `serve` with these settings."""
-    found = discover(settings)
+    found = find_plugins(settings)
     conflicts = _shared_names(found.sources)
     with _answers_alone_on_stdout():
-        result = load_discovered(found, settings)
+        result = load_to_look(found, settings)
     conflicts += _conflicts(result, settings)
     risks = declared_risks(result, settings)
     error = _start_error(found.sources, result, settings)
@@ -122,11 +121,11 @@ def show_bridged(settings: Settings, bridge: str, *, as_json: bool) -> int:
     """
     from connector_core.cli.bridged import bridged_connectors, print_bridged
 
-    found = discover(settings)
+    found = find_plugins(settings)
     if not any(source.identity.name == bridge for source in found.sources):
         raise SettingsError(f"the plugin {bridge!r} is not installed: pip install connector-plugin-{bridge}")
     with _answers_alone_on_stdout():
-        everything = load_discovered(found, settings)
+        everything = load_to_look(found, settings)
     _refuse_other_plugin(everything, bridge)
     result = everything.select(lambda plugin: bridge in {plugin.name, plugin.bridge})
     problems = [*_failures(result), *_conflicts(everything, settings), *_unmet_requirements(result)]
@@ -155,12 +154,12 @@ def _served(result: PluginLoadResult, settings: Settings) -> Served | None:
 
 
 def _examine(settings: Settings, only: str | None) -> tuple[PluginLoadResult, list[str]]:
-    found = discover(settings)
+    found = find_plugins(settings)
     if only is not None:
         found = replace(found, sources=tuple(_sources_of(only, found.sources)))
     problems = _shared_names(found.sources)
     with _answers_alone_on_stdout():
-        result = load_discovered(found, settings)
+        result = load_to_look(found, settings)
     if only is not None:
         result = result.select(lambda plugin: only in {plugin.name, plugin.bridge})
         if not any(result.by_state.values()):

@@ -30,6 +30,7 @@ class ListedPlugin(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         reason: why it failed to load, or was skipped.
         note: what it says of itself where it brings no connector.
+        location: the process of its own that it was loaded in, where that is not the host's.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ListedPlugin(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     traceback: str | None = None
     note: str | None = None
+    location: str = ""
 
     @classmethod
     def of(cls, plugin: FoundPlugin) -> "ListedPlugin":
@@ -52,10 +54,12 @@ class ListedPlugin(msgspec.Struct, frozen=True, omit_defaults=True):
                     ListedConnector(one.name, one.side, tuple(map(str, one.categories))) for one in plugin.descriptions
                 )
                 note = None if connectors else plugin.summary
-                return cls(*about, "loaded", connectors, load_seconds=plugin.seconds, note=note)
+                return cls(
+                    *about, "loaded", connectors, load_seconds=plugin.seconds, note=note, location=plugin.location
+                )
             case FailedPlugin():
                 why = {"reason": plugin.reason, "traceback": plugin.traceback}
-                return cls(*about, "failed", (), load_seconds=plugin.seconds, **why)
+                return cls(*about, "failed", (), load_seconds=plugin.seconds, location=plugin.location, **why)
             case SkippedPlugin():
                 return cls(*about, "skipped", (), reason=plugin.reason)
         raise AssertionError(f"{type(plugin).__name__} is not listed")

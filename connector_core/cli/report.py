@@ -29,6 +29,7 @@ def print_serving(
 ) -> None:
     """Print what is served, then briefly what is not and why; `print_list` has more of it."""
     _print_connectors(result, out, {connector.origin: connector for connector in registry})
+    print_locations(result, out)
     if idle := [plugin.identity.name for plugin in _without_connectors(result)]:
         print_line(out, f"without a connector: {', '.join(idle)} (connector-host list says what they need)", "dim")
     skipped: dict[str, list[str]] = {}
@@ -104,6 +105,7 @@ def _listed(plugin: FoundPlugin, served: Served | None) -> Iterable[tuple[str, .
 
 
 def _print_remarks(result: PluginLoadResult, out: TextIO) -> None:
+    print_locations(result, out)
     for plugin in _without_connectors(result):
         summary = _first_paragraph(plugin.summary)
         print_line(out, f"plugin {_title(plugin.identity)} brings no connector. {summary}", "dim")
@@ -122,6 +124,16 @@ def _print_failed_plugins(result: PluginLoadResult, out: TextIO) -> None:
     for failed in result.failed:
         print_line(out, f"plugin {_title(failed.identity)} FAILED to load: {failed.reason}", "bold red")
         print_line(out, f"    for the traceback: {doctor_command(failed.identity)}", "red")
+
+
+def print_locations(result: PluginLoadResult, out: TextIO) -> None:
+    """Print which plugins have processes of their own; nothing where none has."""
+    located: dict[str, list[str]] = {}
+    for plugin in result.loaded:
+        if plugin.location:
+            located.setdefault(plugin.location, []).append(plugin.identity.name)
+    for location, names in located.items():
+        print_line(out, f"location {location} (a process of its own): {', '.join(names)}", "dim")
 
 
 def _rows(plugin: LoadedPlugin, served: Served | None) -> Iterable[tuple[str, ...]]:

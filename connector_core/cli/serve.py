@@ -6,27 +6,32 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from connector_core.cli import exit_at_once, signals
+from connector_core.cli.loading import find_one_of_each, loaded
 from connector_core.cli.logs import loggers_of, open_log
 from connector_core.cli.options import ALL_FLAGS, given_settings, takes_settings
 from connector_core.cli.reload.handover import Handover
 from connector_core.cli.report import print_failures, print_serving, reach_of
 from connector_core.hostlog import HostLog
 from connector_core.invocation.loops import loop_factory
-from connector_core.plugins import PluginLoadResult, build_registry, check_required, load_from_settings
+from connector_core.plugins import PluginLoadResult, build_registry, check_required
 from connector_core.ports import Address
 from connector_core.registry import ConnectorRegistry
 from connector_core.secrets import SecretSource, use_source
 from connector_core.server import ConnectorServer
 from connector_core.server import serve as run_server
 from connector_core.settings import Settings
+
+if TYPE_CHECKING:
+    from connector_core.locations.locations import Locations
 
 _log = logging.getLogger("connector_core")
 
@@ -78,8 +83,9 @@ def serve_until_stopped(settings: Settings, read_settings: Callable[[], Settings
     """
     secrets = settings.secrets.source()
     use_source(secrets)  # for what plugins do while they are loaded
-    with open_log(settings, secrets) as log:
-        result = load_from_settings(settings)
+    with open_log(settings, secrets) as log, ExitStack() as stack:
+        # The log comes first: what is found and loaded is told in it.
+        result, locations = stack.enter_context(loaded(find_one_of_each(settings), settings, secrets))
         log.hold_to_levels(loggers_of(result))
         for warning in result.warnings:
             _log.warning(warning)
@@ -92,13 +98,14 @@ def serve_until_stopped(settings: Settings, read_settings: Callable[[], Settings
         gc.enable()
         with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
             taken = signals.Signals(settings, read_settings, log.set_levels)
-            return runner.run(_serve(registry, settings, result, secrets, log, taken))
+            return runner.run(_serve(registry, settings, result, locations, secrets, log, taken))
 
 
 async def _serve(
     registry: ConnectorRegistry,
     settings: Settings,
     result: PluginLoadResult,
+    locations: "Locations | None",
     secrets: SecretSource,
     log: HostLog,
     taken: signals.Signals,
@@ -113,6 +120,7 @@ async def _serve(
         http_sockets=handover.http_sockets(),
         grpc_address=Address("127.0.0.1", 0) if handover.grpc_at else None,
         secrets=secrets,
+        locations=locations,
     )
 
     def on_started() -> None:

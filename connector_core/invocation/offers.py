@@ -58,6 +58,7 @@ class TaskOffer(Offer):
         literals: the inputs.
         connection: what the caller brings for the backend.
         attempt: the attempt that the request is for, where that is known already.
+        key: the attempt's idempotency key, where another process has worked it out.
     """
 
     __slots__ = ("_key", "attempt", "connection", "literals", "message")
@@ -68,12 +69,13 @@ class TaskOffer(Offer):
         literals: LiteralMap,
         connection: Connection = NO_CONNECTION,
         attempt: Attempt | None = None,
+        key: str = "",
     ) -> None:
         self.message = message
         self.literals = literals
         self.connection = connection
         self.attempt = attempt
-        self._key = ""
+        self._key = key
 
     @property
     def template(self) -> TaskTemplate:

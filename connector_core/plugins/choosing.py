@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 
-from connector_core.description import ConnectorDescription
+from connector_core.description import ConnectorDescription, Described
 from connector_core.errors import ConflictError, PluginLoadError
-from connector_core.inspection import InspectedConnector
 from connector_core.plugins.discovery import PluginLoadResult
 from connector_core.registry import ConnectorRegistry
 from connector_core.settings import Settings
@@ -48,8 +47,8 @@ def build_registry(result: PluginLoadResult, prefer: Mapping[str, str]) -> Conne
 
 
 def _served(
-    connectors: Iterable[InspectedConnector], winners: Mapping[TaskCategory, ConnectorDescription]
-) -> Iterator[InspectedConnector]:
+    connectors: Iterable[Described], winners: Mapping[TaskCategory, ConnectorDescription]
+) -> Iterator[Described]:
     """Yield the connectors that serve anything, each with what it serves."""
     for connector in connectors:
         described = connector.description
@@ -58,9 +57,7 @@ def _served(
             yield connector if kept == described.categories else connector.described_as(categories=kept)
 
 
-def _with_names_of_their_own(
-    connectors: Iterable[InspectedConnector], prefer: Mapping[str, str]
-) -> list[InspectedConnector]:
+def _with_names_of_their_own(connectors: Iterable[Described], prefer: Mapping[str, str]) -> list[Described]:
     """Return the connectors; of those that have one name, all but the preferred one get their plugin's name after it.
 
     Raises:
@@ -87,7 +84,7 @@ def _loses_name(connector: ConnectorDescription, shared: Collection[str], prefer
     return connector.name in shared and connector.plugin.name != prefer[f"{OF_NAME}{connector.name}"]
 
 
-def _renamed(connector: InspectedConnector) -> InspectedConnector:
+def _renamed(connector: Described) -> Described:
     described = connector.description
     return connector.described_as(name=_second_name(described), given_name=described.name)
 

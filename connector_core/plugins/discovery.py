@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from connector_core.description import ConnectorDescription, PluginIdentity
+from connector_core.description import ConnectorDescription, Described, PluginIdentity
 from connector_core.errors import ConflictError
 from connector_core.hookspecs import ENTRY_POINT_GROUP
-from connector_core.inspection import InspectedConnector
 from connector_core.plugins.distributions import BrokenDistribution, InstalledPoint, entry_points_of
 from connector_core.settings import Settings
 
@@ -94,12 +93,16 @@ class FoundPlugin(msgspec.Struct, frozen=True):
 
 
 class LoadedPlugin(FoundPlugin, frozen=True):
-    """A plugin that loaded, with the connectors that it brings (there may be none), and whether it is a bridge."""
+    """A plugin that loaded, with the connectors that it brings (there may be none), and whether it is a bridge.
 
-    connectors: tuple[InspectedConnector, ...]
+    `location` names the process that has loaded it, where that is not the host's.
+    """
+
+    connectors: tuple[Described, ...]
     seconds: float
     summary: str = ""
     is_bridge: bool = False
+    location: str = ""
 
     @property
     def descriptions(self) -> tuple[ConnectorDescription, ...]:
@@ -110,13 +113,14 @@ class LoadedPlugin(FoundPlugin, frozen=True):
 class FailedPlugin(FoundPlugin, frozen=True):
     """A plugin that did not load: the reason in a sentence, and the traceback for those who mend it.
 
-    `hangs` tells that a thread still loads it.
+    `hangs` tells that a thread still loads it; `location` is that of a `LoadedPlugin`.
     """
 
     reason: str
     traceback: str
     seconds: float
     hangs: bool = False
+    location: str = ""
 
 
 class SkippedPlugin(FoundPlugin, frozen=True):

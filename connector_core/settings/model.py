@@ -12,6 +12,7 @@ from connector_core.settings.sections import (
     BatchSettings,
     DeadlineSettings,
     LimitSettings,
+    LocationSettings,
     MemorySettings,
     RideOutSettings,
     SecretSettings,
@@ -198,6 +199,9 @@ class Settings(Table, frozen=True):
     limits: Annotated[
         dict[str, LimitSettings],
         'What differs for one plugin, `[limits.NAME]`, or one connector, `[limits."NAME/CONNECTOR"]`.',
+    ] = msgspec.field(default_factory=dict)
+    locations: Annotated[
+        dict[str, LocationSettings], "Processes of their own for plugins, `[locations.NAME]`, away from the host's."
     ] = msgspec.field(default_factory=dict)
     memory: Annotated[MemorySettings, "The job memory."] = MemorySettings()
     ride_out: Annotated[RideOutSettings, "The error budget of polls."] = RideOutSettings()

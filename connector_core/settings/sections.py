@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
+
 from connector_core.errors import SettingsError
 from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretSource, SecretStr
-from connector_core.settings.value_kinds import Count, Seconds, SecretNames, lines_of
+from connector_core.settings.value_kinds import Count, Names, Seconds, SecretNames, lines_of
 from connector_core.tables import Meta, Table, made_table
 
 MIN_KEY_CHARACTERS = 16
@@ -46,6 +48,18 @@ class LimitSettings(Table, frozen=True):
     wait: Annotated[Seconds | None, "As the setting `wait`."] = None
     in_flight: Annotated[Count | None, "As the setting `in_flight`."] = None
     deadlines: Annotated[OperationDeadlines, "As the setting `deadlines`."] = OperationDeadlines()
+
+
+class LocationSettings(Table, frozen=True):
+    """A process of its own for plugins (`[locations.NAME]`)."""
+
+    plugins: Annotated[Names, "The plugins that run there: installed ones, or modules of `modules`."] = ()
+    ready_timeout: Annotated[
+        Seconds, "Seconds in which its process has to be ready at the start of the host; else its plugins have failed."
+    ] = 60
+    env: Annotated[dict[str, str], "Variables of its environment, over the host's."] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class SecretSettings(Table, frozen=True):

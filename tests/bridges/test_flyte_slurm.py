@@ -17,6 +17,7 @@ from flyteidl2.core.literals_pb2 import Literal, Primitive, Scalar
 from flyteidl2.core.types_pb2 import SimpleType
 from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
 
+from connector_core.inspection import InspectedConnector
 from connector_core.plugins import installed_plugins, load_plugins
 from connector_core.testing import running_server
 from connector_plugin_flyte.connector import BridgedConnector
@@ -37,7 +38,8 @@ def connectors(tmp_path_factory: pytest.TempPathFactory) -> list[BridgedConnecto
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
         patch.syspath_prepend(str(folder))
         result = load_plugins(source for source in installed_plugins() if source.identity.name == "flyte")
-    brought = [entry.connector for plugin in result.loaded for entry in plugin.connectors]
+    entries = [entry for plugin in result.loaded for entry in plugin.connectors]
+    brought = [entry.connector for entry in entries if isinstance(entry, InspectedConnector)]
     return [connector for connector in brought if isinstance(connector, BridgedConnector)]
 
 

@@ -12,7 +12,7 @@ from docs.generate import setting_fields
 from tests.support.environments import ROOT
 
 FILE = ROOT / "examples" / "connector-host.toml"
-FREE = {"limits", "prefer", "plugins"}  # tables with whatever names the operator chooses
+FREE = {"limits", "locations", "prefer", "plugins"}  # tables with whatever names the operator chooses
 
 
 @pytest.fixture(autouse=True)

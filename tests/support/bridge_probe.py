@@ -14,6 +14,7 @@ import typing
 from typing import Any
 
 from connector_core.description import ConnectorDescription
+from connector_core.inspection import InspectedConnector
 from connector_core.plugins import load_from_settings
 from connector_core.settings import load_settings
 
@@ -29,7 +30,11 @@ def _is_job(connector: ConnectorDescription) -> bool:
 def main() -> None:
     result = load_from_settings(load_settings())
     connectors = [connector for plugin in result.loaded for connector in plugin.connectors]
-    metas = {one.description.name: one.metadata_type for one in connectors if _is_job(one.description)}
+    metas = {
+        one.description.name: one.metadata_type
+        for one in connectors
+        if isinstance(one, InspectedConnector) and _is_job(one.description)
+    }
     verdicts = {name: _verdict(meta_type) for name, meta_type in metas.items()}
     sys.stdout.write(json.dumps(verdicts))
 

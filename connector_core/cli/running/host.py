@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from connector_core.settings import MemorySettings, Settings
 from connector_core.task import TaskCategory
 
 if TYPE_CHECKING:
+    from connector_core.locations.locations import Locations
     from connector_core.plugins import PluginLoadResult
     from connector_core.server import ConnectorServer
 
@@ -36,6 +37,8 @@ class Host:
     places: Sequence[str] = ()
     plugins: "PluginLoadResult | None" = None
     hangs: bool = False
+    _locations: "Locations | None" = None
+    _resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _server: "ConnectorServer | None" = None  # kept, as gRPC crashes when a server is freed that was not closed
 
     def load(self) -> None:
@@ -45,9 +48,11 @@ class Host:
             ConflictError: two distributions have an entry point of one name.
         """
         if self.settings is not None:
-            from connector_core.plugins import load_from_settings
+            from connector_core.cli.loading import find_one_of_each, loaded
 
-            self.plugins = load_from_settings(self.settings, self.places)
+            found = find_one_of_each(self.settings)
+            loading = loaded(found, self.settings, self.settings.secrets.source(), self.places)
+            self.plugins, self._locations = self._resources.enter_context(loading)
 
     @contextlib.asynccontextmanager
     async def open(self, category: TaskCategory) -> AsyncIterator[Client]:
@@ -63,7 +68,9 @@ class Host:
             return
         from connector_core.server import ConnectorServer  # a host elsewhere needs no server here
 
-        server = ConnectorServer(self._registry(category), _quiet(self.settings), has_http=False)
+        server = ConnectorServer(
+            self._registry(category), _quiet(self.settings), has_http=False, locations=self._locations
+        )
         self._server, self.hangs = server, True  # unless it is closed in good order
         try:
             await server.start()
@@ -75,6 +82,7 @@ class Host:
                 yield client
         finally:
             await server.stop(grace=0)
+            self._resources.close()
             self.hangs = server.invoker.abandoned > 0
 
     def _registry(self, category: TaskCategory) -> ConnectorRegistry:
@@ -85,7 +93,7 @@ class Host:
 
         everything = build_registry(self.plugins, self.settings.prefer)
         alone = ConnectorRegistry()
-        alone.add(everything.inspected(self._find(everything, category)))
+        alone.add(everything.described(self._find(everything, category)))
         return alone
 
     def _find(self, registry: ConnectorRegistry, category: TaskCategory) -> ConnectorDescription:
