@@ -225,18 +225,23 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def bench(server: Server, tmp_path: Path) -> Bench:
     """A fresh database with a key table."""
-    name = f"test{next(_NUMBERS)}"
-    made = Bench(server, name, tmp_path)
+    return asyncio.run(_prepared(server, tmp_path))
 
-    async def prepare() -> None:
-        import asyncpg
 
-        connection = await asyncpg.connect(server.dsn("postgres"))
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-        await made.sql(ddl(made.key_table), "SELECT 1")
+@pytest.fixture(scope="module")
+def shared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A database for tests that can share one: what they run changes nothing for others."""
+    return asyncio.run(_prepared(server, tmp_path_factory.mktemp("shared")))
 
-    asyncio.run(prepare())
+
+async def _prepared(server: Server, folder: Path) -> Bench:
+    import asyncpg
+
+    made = Bench(server, f"test{next(_NUMBERS)}", folder)
+    connection = await asyncpg.connect(server.dsn("postgres"))
+    await connection.execute(f"CREATE DATABASE {made.database}")
+    await connection.close()
+    await made.sql(ddl(made.key_table), "CREATE TYPE mood AS ENUM ('calm', 'wild')", "SELECT 1")
     return made
 
 

@@ -45,11 +45,11 @@ NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
         (r"SELECT E'\'$n' || $n::text", {"n": "!"}, "'$n!"),
     ],
 )  # fmt: skip
-async def test_inputs_are_parameters(bench: Bench, query: str, inputs: dict[str, Any], expected: Any) -> None:
-    await bench.sql("CREATE TABLE t (n int)", "SELECT 1")
-    async with running_server(bench.connector()) as host:
+async def test_inputs_are_parameters(shared: Bench, query: str, inputs: dict[str, Any], expected: Any) -> None:
+    await shared.sql("CREATE TABLE IF NOT EXISTS t (n int)", "SELECT 1")
+    async with running_server(shared.connector()) as host:
         assert await outputs(host, task(query), inputs) == {"result": expected}
-    assert await bench.sql("SELECT count(*) FROM t") == 0
+    assert await shared.sql("SELECT count(*) FROM t") == 0
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,15 @@ async def test_inputs_are_parameters(bench: Bench, query: str, inputs: dict[str,
     ],
 )
 async def test_bad_input_fails_the_job_with_the_reason(
-    bench: Bench, template: TaskTemplate, inputs: dict[str, Any], words: str
+    shared: Bench, template: TaskTemplate, inputs: dict[str, Any], words: str
 ) -> None:
-    async with running_server(bench.connector()) as host:
+    async with running_server(shared.connector()) as host:
         over = await run(host, template, inputs)
     assert Phase(over.phase) is Phase.FAILED, over.message
     assert words in over.message
     assert "geheim" not in over.message
+    if "$1 is $a" in words:
+        assert over.agent_error.code == "BAD_PARAMETER"
 
 
 async def test_the_statement_may_be_in_the_templates_own_place(bench: Bench) -> None:

@@ -45,6 +45,9 @@ NEW_YEAR = datetime(2020, 1, 1, 12, tzinfo=UTC)
             {"u": STRING},
             {"u": "6f9619ff-8b86-d011-b42d-00c04fc964ff"},
         ),
+        ("SELECT inet '10.0.0.0/8'", {"i": STRING}, {"i": "10.0.0.0/8"}),
+        ("SELECT time '12:30'", {"t": STRING}, {"t": "12:30:00"}),
+        ("SELECT 'calm'::mood", {"m": STRING}, {"m": "calm"}),
         ("SELECT interval '1 month 2 days'", {"i": STRING}, {"i": "1 mon 2 days"}),
         ("SELECT 1 AS a, 'x' AS b, 2 AS further", {"a": INTEGER, "b": STRING}, {"a": 1, "b": "x"}),
         ("SELECT * FROM generate_series(1, 3)", {"n": LIST}, {"n": [1, 2, 3]}),
@@ -52,21 +55,21 @@ NEW_YEAR = datetime(2020, 1, 1, 12, tzinfo=UTC)
         ("SELECT 1 WHERE false", {"n": LIST}, {"n": []}),
         ("SELECT 1 AS a, 'x' AS b", {"rows": DICTS}, {"rows": [{"a": 1, "b": "x"}]}),
         ("SELECT 1", {}, {}),
-        ("CREATE TABLE made (n int)", {}, {}),
-        ("CREATE TABLE made AS SELECT * FROM generate_series(1, 3)", {"n": INTEGER}, {"n": 3}),
+        ("CREATE TABLE made_empty (n int)", {}, {}),
+        ("CREATE TABLE made_full AS SELECT * FROM generate_series(1, 3)", {"n": INTEGER}, {"n": 3}),
         ("SELECT 1 AS a, 2.50 AS b WHERE true", None, {"result": [{"a": 1, "b": "2.50"}]}),
         ("SELECT 1 WHERE false", None, {"result": []}),
         ("SELECT NULL::int", None, {"result": None}),
     ],
 )
-async def test_values_come_back_as_they_are_declared(bench: Bench, query: str, declared: Any, expected: Any) -> None:
-    async with running_server(bench.connector()) as host:
+async def test_values_come_back_as_they_are_declared(shared: Bench, query: str, declared: Any, expected: Any) -> None:
+    async with running_server(shared.connector()) as host:
         assert await outputs(host, task(query, declared)) == expected
 
 
 @pytest.mark.parametrize("kind", ["float8", "numeric"])
-async def test_a_number_that_is_none_stays_so(bench: Bench, kind: str) -> None:
-    async with running_server(bench.connector()) as host:
+async def test_a_number_that_is_none_stays_so(shared: Bench, kind: str) -> None:
+    async with running_server(shared.connector()) as host:
         found = await outputs(host, task(f"SELECT 'NaN'::{kind}", {"x": FLOAT}))
     assert math.isnan(found["x"])
 
@@ -93,13 +96,13 @@ async def test_a_number_that_is_none_stays_so(bench: Bench, kind: str) -> None:
     ],
 )
 async def test_a_result_that_does_not_fit_is_refused_and_its_statement_undone(
-    bench: Bench, query: str, declared: Any, words: str
+    shared: Bench, query: str, declared: Any, words: str
 ) -> None:
-    async with running_server(bench.connector()) as host:
-        over = await run(host, task(query, declared), prefix=bench.prefix)
+    async with running_server(shared.connector()) as host:
+        over = await run(host, task(query, declared), prefix=shared.prefix)
     assert Phase(over.phase) is Phase.FAILED
     assert words in over.message
-    assert await bench.sql("SELECT count(*) FROM pg_class WHERE relname = 'made'") == 0
+    assert await shared.sql("SELECT count(*) FROM pg_class WHERE relname = 'made'") == 0
 
 
 MANY_TYPES = """

@@ -39,6 +39,8 @@ _RETRYABLE_STATES: Mapping[str, str] = {
     "55P03": "LOCK_NOT_AVAILABLE",
 }
 _NAMED_STATES: Mapping[str, str] = {
+    # asyncpg's, for an argument that does not fit its parameter's type; servers have finer ones.
+    "22000": "BAD_PARAMETER",
     "25006": "READ_ONLY",
     "42501": "PERMISSION_DENIED",
 }
