@@ -238,7 +238,7 @@ class Creates:
         end = time.monotonic() + timeout
         await self._end(end)
         await self.promises.close()
-        await self.job_promises.close(end - time.monotonic())
+        await self.job_promises.close()
         await self._end(end)  # deletions of promised jobs that had been asked for before there was a job
         self._orphans.close()
 

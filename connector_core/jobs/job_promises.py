@@ -8,8 +8,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from flyteidl.admin import agent_pb2
@@ -47,8 +48,8 @@ _RENEWALS = 10
 _WRITE_TRIES = 8
 """Times that the end of a create is written, some minutes in all, to a memory that cannot be reached."""
 
-_WRITE_SECONDS = 2.0
-"""Seconds that a host which stops gives those writes at the least."""
+WRITE_SECONDS = 2.0
+"""Seconds that a host which stops gives those writes."""
 
 
 class Delete(Protocol):
@@ -242,10 +243,10 @@ class JobPromises:
         found = None if meta is None else outcome_of(meta)
         return found if isinstance(found, JobMeta) else None
 
-    async def close(self, timeout: float) -> None:
-        """Let what became of them be written, for so long."""
+    async def close(self) -> None:
+        """Let what became of them be written, for a while."""
         if self._writing:
-            _done, left = await asyncio.wait(self._writing, timeout=max(timeout, _WRITE_SECONDS))
+            _done, left = await asyncio.wait(self._writing, timeout=WRITE_SECONDS)
             for task in left:
                 task.cancel()
 
@@ -259,17 +260,29 @@ class JobPromises:
     async def _write(
         self, connector: ConnectorDescription, key: str, entry: _Running, ended: Ended, connection: Connection
     ) -> None:
-        from connector_core.jobs.retrying import try_patiently
-
         outcome = await _outcome_of(ended)
-        if self._running.get(key) is entry:
-            del self._running[key]
         if entry.is_doomed and isinstance(outcome, JobMeta):  # whether or not the memory can be reached
             self._delete(connector, outcome.resource_meta, connection)
             outcome = deleted()
-        self._unwritten[key] = outcome
+        settle = partial(self._settle, connector, key, entry.owner, outcome, connection)
         try:
-            await try_patiently(_WRITE_TRIES, lambda: self._settle(connector, key, entry.owner, outcome, connection))
+            try:
+                await settle()
+            finally:
+                if self._running.get(key) is entry:
+                    del self._running[key]
+        except MemoryUnavailableError:
+            self._unwritten[key] = (
+                outcome  # not before: a DeleteTask may be remembered, after which polls end otherwise
+            )
+            await self._settle_late(key, outcome, settle)
+
+    async def _settle_late(self, key: str, outcome: Outcome, settle: "partial[Coroutine[Any, Any, None]]") -> None:
+        """Try again to remember what a create came to, which polls here are told meanwhile."""
+        from connector_core.jobs.retrying import try_patiently
+
+        try:
+            await try_patiently(_WRITE_TRIES, partial(settle, is_told=True))
         except MemoryUnavailableError as error:
             _log.warning("outcome of a promised create not remembered: %s", error)
             if isinstance(outcome, JobMeta):
@@ -279,13 +292,27 @@ class JobPromises:
                 del self._unwritten[key]
 
     async def _settle(
-        self, connector: ConnectorDescription, key: str, owner: str, outcome: Outcome, connection: Connection
+        self,
+        connector: ConnectorDescription,
+        key: str,
+        owner: str,
+        outcome: Outcome,
+        connection: Connection,
+        *,
+        is_told: bool = False,
     ) -> None:
-        """Remember what a create came to; delete its job if nobody is to have it."""
+        """Remember what a create came to; delete its job if nobody is to have it.
+
+        Polls that were told of a job are told of it on, also once it is deleted: it may have ended before that.
+        """
         data: bytes | None = Pending((owner,)).encode()
         while True:
             found = read(data)
-            new = settled(found, owner, outcome)
+            new = (
+                outcome
+                if is_told and isinstance(found, Pending) and isinstance(outcome, JobMeta)
+                else settled(found, owner, outcome)
+            )
             if new is None or await self._written(key, data, new.encode(), self._seconds):
                 break
             data = await self._memory.get(key)

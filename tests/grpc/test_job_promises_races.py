@@ -170,6 +170,22 @@ async def test_a_deletion_is_not_answered_as_done_where_a_shared_memory_has_lost
         assert await first.delete(promise) == meta("job-1")  # which has polled it
 
 
+async def test_polls_are_told_nothing_of_a_job_before_it_is_known_whether_it_is_to_be_deleted() -> None:
+    """It may have ended, and its last word would be another than that of a job which was deleted."""
+    held, memory = Held(), Fragile()
+    first, second = Host(held, memory), Host(held, memory, "b")
+    promise = await first.promised()
+    assert await second.delete(promise) is None
+    held.gate.open()
+    told: set[object] = set()
+    async with asyncio.timeout(30):
+        while Phase.ABORTED not in told:
+            told.add(await first.resolve(promise))
+            await asyncio.sleep(0)
+    async with hosts(first, second):
+        assert told == {Phase.INITIALIZING, Phase.ABORTED}
+
+
 # Two creates of one attempt
 
 

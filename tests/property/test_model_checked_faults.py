@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from connector_core.testing.backend import Job, JobState
 from connector_core.testing.propeller import EngineTask
-from tests.support.faulty_world import LOST_REPLY, World
+from tests.support.faulty_world import LOST_REPLY, Clock, Promising, World
 from tests.support.memories import InProcess, InRedis, Kind, OnDisk
 from tests.support.promises import broken_at_any_time, broken_in_the_end, described, doubled, job_of
 from tests.support.redis_server import running_redis
@@ -33,9 +33,12 @@ IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 pytestmark = pytest.mark.timeout(3 * 3600 if IS_LONG else 120)
 
 MAX_TASKS = 4
+MAX_PROMISED_TASKS = 7
 MAX_ROUNDS = 60
 PATIENCE = 60.0
 """Seconds after which something waits for ever."""
+DEADLINE = 0.3
+"""Seconds that the engine gives a create where they are promised: what is held takes longer, and nothing else."""
 DELETE_PATIENCE = 12.0
 """Seconds within which a job is deleted, once the backend lets it: the pauses between tries are random, and grow to four."""
 
@@ -46,6 +49,8 @@ MANY = 8
 """Times in a row that the backend has to refuse a call, so that the host gives up before it gets an answer."""
 
 MAX_FAILED_CANCELS = 3
+MAX_JUMPS = 3
+"""Times that a host's clock moves on, in all for less than a deletion that fails is given up after."""
 
 METHODS = st.sampled_from(["CreateTask", "GetTask", "DeleteTask"])
 OPERATIONS = st.sampled_from(["start", "status", "cancel"])
@@ -62,6 +67,7 @@ class Faults(RuleBasedStateMachine):
         self._world: World | None = None
         self._has_failed = False
         self._failed_cancels = 0
+        self._jumps = 0
 
     @property
     def world(self) -> World:
@@ -79,32 +85,18 @@ class Faults(RuleBasedStateMachine):
         self._runner.run(bounded())
         self._has_failed = False
 
-    @initialize(is_idempotent=st.booleans(), tasks=A_FEW, is_twin=st.booleans())
-    def open(self, is_idempotent: bool, tasks: int, is_twin: bool) -> None:
+    def open_world(self, is_idempotent: bool) -> None:
         self._world = self._new_world(is_idempotent)
         self.run(self._world.open())
-        for _ in range(tasks):
-            self.submit_task(is_twin=is_twin)
 
     # The engine
 
     def is_up(self) -> bool:
         return self._world is not None and not self._world.engine_is_down
 
-    @precondition(lambda self: self.is_up() and len(self.world.tasks) < MAX_TASKS)
-    @rule(is_twin=st.booleans(), max_attempts=st.integers(2, 4))
-    def submit(self, is_twin: bool, max_attempts: int) -> None:
-        self.submit_task(is_twin=is_twin, max_attempts=max_attempts)
-
     @rule()
     def time_passes(self) -> None:
         """The engine makes a round after each rule."""
-
-    @precondition(lambda self: self.is_up() and len(self.world.tasks) < MAX_TASKS)
-    @rule(is_twin=st.booleans(), takes_effect=st.booleans())
-    def the_deadline_of_a_first_create_passes(self, is_twin: bool, takes_effect: bool) -> None:
-        task = self.submit_task(is_twin=is_twin)
-        self.run(self.world.round_with_cut(task, "CreateTask", takes_effect=takes_effect))
 
     @precondition(lambda self: self.is_up())
     @rule(which=some, method=METHODS, takes_effect=st.booleans())
@@ -258,15 +250,79 @@ class Faults(RuleBasedStateMachine):
         assert job.state is not JobState.RUNNING
 
 
-def check(memory: Callable[[int], Kind], replicas: int = 1, *, short: int) -> None:
+class PromisedFaults(Faults):
+    """A world whose engine gives creates so little time that those which the backend holds are promised."""
+
+    @initialize(is_idempotent=st.booleans(), takes_effect=st.booleans(), is_deleted=st.booleans())
+    def open_with_promise(self, is_idempotent: bool, takes_effect: bool, is_deleted: bool) -> None:
+        """Begin with a promise: a plan of random length seldom comes to one."""
+        self.open_world(is_idempotent)
+        self.a_create_is_promised(is_twin=False, takes_effect=takes_effect, is_saved=True)
+        if is_deleted:
+            self.somebody_else_deletes(which=0)
+
+    @precondition(lambda self: self.is_up() and len(self.world.tasks) < MAX_PROMISED_TASKS)
+    @rule(is_twin=st.booleans(), takes_effect=st.booleans(), is_saved=st.booleans())
+    def a_create_is_promised(self, is_twin: bool, takes_effect: bool, is_saved: bool) -> None:
+        task = self.submit_task(is_twin=is_twin)
+        if not is_saved:  # so that the same attempt is created again, at the other replica where there is one
+            self.world.engine.faults.fail_to_save(task=task)
+        self.run(self.world.round_with_promise(task, takes_effect=takes_effect))
+
+    @precondition(lambda self: self.is_up())
+    @rule(which=some)
+    def somebody_else_deletes(self, which: int) -> None:
+        self.run(self.world.delete(self.task(which)))
+
+    @rule()
+    def the_backend_starts_what_it_holds(self) -> None:
+        self.run(self.world.release("start"))
+
+    @rule(which=some, ending=st.sampled_from(Ending))
+    def a_host_ends_before_the_create_does(self, which: int, ending: Ending) -> None:
+        """The backend starts nothing more until the next life; who waits for another replica's create is cut."""
+        self.a_host_ends(which=which, ending=ending, starts_again=True)
+
+    @precondition(lambda self: self.is_up() and self._jumps < MAX_JUMPS)
+    @rule(which=some)
+    def the_longest_time_of_a_create_passes(self, which: int) -> None:
+        """A host that is asked takes the create for lost, if it does not run it."""
+        self._jumps += 1
+        self.world.let_creates_grow_old()
+        self.run(self.world.ask(self.task(which)))
+
+
+class CutCreates(Faults):
+    """A world whose engine's deadlines pass at a moment that the machine chooses, so that nothing is promised."""
+
+    @initialize(is_idempotent=st.booleans(), tasks=A_FEW, is_twin=st.booleans())
+    def open(self, is_idempotent: bool, tasks: int, is_twin: bool) -> None:
+        self.open_world(is_idempotent)
+        for _ in range(tasks):
+            self.submit_task(is_twin=is_twin)
+
+    @precondition(lambda self: self.is_up() and len(self.world.tasks) < MAX_TASKS)
+    @rule(is_twin=st.booleans(), max_attempts=st.integers(2, 4))
+    def submit(self, is_twin: bool, max_attempts: int) -> None:
+        self.submit_task(is_twin=is_twin, max_attempts=max_attempts)
+
+    @precondition(lambda self: self.is_up() and len(self.world.tasks) < MAX_TASKS)
+    @rule(is_twin=st.booleans(), takes_effect=st.booleans())
+    def the_deadline_of_a_first_create_passes(self, is_twin: bool, takes_effect: bool) -> None:
+        task = self.submit_task(is_twin=is_twin)
+        self.run(self.world.round_with_cut(task, "CreateTask", takes_effect=takes_effect))
+
+
+def check(memory: Callable[[int], Kind], replicas: int = 1, *, short: int, promising: Promising | None = None) -> None:
     """Let the machine look for a way to break a promise; `short` is the seed of the short run, `SEED` that of the long."""
     numbers = itertools.count(1)
 
     def new_world(is_idempotent: bool) -> World:
         number = next(numbers)
-        return World(f"execution{number}", memory(number), replicas, is_idempotent=is_idempotent)
+        name = f"execution{number}"
+        return World(name, memory(number), replicas, is_idempotent=is_idempotent, promising=promising)
 
-    machine: Any = functools.partial(Faults, new_world)
+    machine: Any = functools.partial(CutCreates if promising is None else PromisedFaults, new_world)
     chosen = os.environ.get("SEED") if IS_LONG else str(short)
     run_state_machine_as_test(
         seed(int(chosen))(machine) if chosen else machine,
@@ -293,3 +349,26 @@ def test_promises_hold_with_one_host_that_remembers_on_disk(tmp_path: Path) -> N
 def test_promises_hold_with_two_replicas_that_remember_in_redis() -> None:
     with running_redis() as redis:
         check(lambda _number: InRedis(redis.port), replicas=2, short=3)
+
+
+@pytest.fixture
+def promising(monkeypatch: pytest.MonkeyPatch) -> Promising:
+    """Let creates be promised, and all hosts have a clock that can be moved on."""
+    clock = Clock()
+    monkeypatch.setattr("connector_core.jobs.jobs.SteadyClock", lambda: clock)
+    # A host that has crashed tries in vain, which takes a process that was killed no time.
+    monkeypatch.setattr("connector_core.jobs.job_promises.WRITE_SECONDS", 0.3)
+    return Promising(DEADLINE, clock)
+
+
+def test_promised_jobs_hold_with_one_host_that_remembers_in_its_process(promising: Promising) -> None:
+    check(lambda _number: InProcess(), short=4, promising=promising)
+
+
+def test_promised_jobs_hold_with_one_host_that_remembers_on_disk(tmp_path: Path, promising: Promising) -> None:
+    check(lambda number: OnDisk(tmp_path / f"{number}.sqlite"), short=5, promising=promising)
+
+
+def test_promised_jobs_hold_with_two_replicas_that_remember_in_redis(promising: Promising) -> None:
+    with running_redis() as redis:
+        check(lambda _number: InRedis(redis.port), replicas=2, short=6, promising=promising)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from grpc import StatusCode
 
 from connector_core import Phase
+from connector_core.jobs.steady_clock import SteadyClock
 from connector_core.task import idempotency_key
 from connector_core.testing import FakeBackend, FakePropeller
 from connector_core.testing.backend import Hold
@@ -18,10 +20,41 @@ OK = StatusCode.OK
 LOST = "the request was lost"
 """In the details of a call that no host has seen."""
 
+_PROMISE = b"\x00connector-host/1/job\x00"
+
 LOST_REPLY = 504
 """The backend's status for a reply that it lost, and for nothing else here."""
 
 _LET_GO_ON = 0.02
+
+_BEYOND_CREATES = 100.0
+"""Seconds after which no create of a host runs any more that was begun before."""
+
+_FAILED_POLLS = 20
+"""Polls in a row that hosts ride out which promise jobs: few, since there are jobs that such a host never finds again."""
+
+
+class Clock(SteadyClock):
+    """The clock of all hosts of a world, which a test moves on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        return super().__call__() + self.passed
+
+
+class Promising(NamedTuple):
+    """What makes a world in which creates are promised.
+
+    Attributes:
+        deadline: that of the engine's creates, in seconds.
+        clock: what hosts tell by that the longest time of a create has passed.
+    """
+
+    deadline: float
+    clock: Clock
 
 
 class World:
@@ -33,20 +66,27 @@ class World:
         forgotten: those of attempts whose create had no answer when a host ended that could not remember it.
         lost_with_memory: those of attempts that were begun before a host ended whose memory ended with it.
         aborted: tasks that their user aborted.
+        deleted: those whose job was deleted by somebody besides the engine.
         reversions: what GetTask calls of the test were told after a terminal phase, where that was something else.
+        promising: whether, and how, creates are promised that take long.
     """
 
-    def __init__(self, name: str, memory: Kind, replicas: int, *, is_idempotent: bool) -> None:
+    def __init__(
+        self, name: str, memory: Kind, replicas: int, *, is_idempotent: bool, promising: Promising | None = None
+    ) -> None:
+        self.promising = promising
         self.memory = memory
         self.is_idempotent = is_idempotent
         self.backend = FakeBackend(is_idempotent=is_idempotent)
-        self.replicas = [Replica(self.backend, memory) for _ in range(replicas)]
+        settings = {} if promising is None else {"ride_out": {"failures": _FAILED_POLLS}}
+        self.replicas = [Replica(self.backend, memory, settings) for _ in range(replicas)]
         self.engine: FakePropeller
         self.ends = 0
         self.unanswered_for_sure: set[str] = set()
         self.forgotten: set[str] = set()
         self.lost_with_memory: set[str] = set()
         self.aborted: set[EngineTask] = set()
+        self.deleted: set[EngineTask] = set()
         self.asked: list[Call] = []
         self.reversions: list[str] = []
         self.engine_is_down = False
@@ -60,10 +100,11 @@ class World:
         """Start everything."""
         for replica in self.replicas:
             await replica.start()
-        # Without deadlines: those that pass in here pass at a moment that the test chooses.
+        # Without deadlines but for promises: those that pass in here pass at a moment that the test chooses.
         self.engine = FakePropeller(
             [one.address for one in self.replicas],
             deadline=None,
+            deadlines={} if self.promising is None else {"CreateTask": self.promising.deadline},
             workflow=self._workflow,
             supported_task_types=[TASK_TYPE],
         )
@@ -119,6 +160,14 @@ class World:
         self.engine.faults.cut(method, when, task=task)
         await self.round()
 
+    async def round_with_promise(self, task: EngineTask, *, takes_effect: bool) -> None:
+        """Begin a round in which the backend keeps a task's create for so long that it is promised."""
+        self.hold("start", takes_effect=takes_effect)
+        before = len(task.calls)
+        await self.round()
+        one = self._rounds[-1]
+        await eventually(lambda: one.done() or len(task.calls) > before)
+
     async def fall_silent(self) -> None:
         """Let the engine go down; creates that are held at the backend have no answer for sure."""
         await self._cuts_are_noticed()
@@ -128,7 +177,8 @@ class World:
         self.engine_is_down = True
         await eventually(lambda: sum(replica.creates_in_flight() for replica in self.replicas) == 0)
         self._cuts_to_notice = self._cuts_noticed()
-        self.unanswered_for_sure |= flying
+        if self.promising is None:  # a promise may have been on its way
+            self.unanswered_for_sure |= flying
 
     def come_back(self) -> None:
         """Let the engine go on."""
@@ -139,6 +189,18 @@ class World:
         """Abort a task as its user would."""
         self.aborted.add(task)
         self.engine.abort(task, times=times)
+
+    async def delete(self, task: EngineTask) -> None:
+        """Begin to delete a task's job, if it has one, as somebody besides the engine does."""
+        if task.attempt.resource_meta is None:
+            return
+        self.deleted.add(task)
+        deleting = asyncio.create_task(self._delete(task))
+        self._rounds.append(deleting)
+        await asyncio.wait([deleting], timeout=_LET_GO_ON)
+
+    async def _delete(self, task: EngineTask) -> None:
+        await self.engine.delete(task)
 
     async def ask(self, task: EngineTask) -> None:
         """Ask for the state of a task's job, if it has one, as a console does besides the engine."""
@@ -185,9 +247,16 @@ class World:
         self.unanswered_for_sure |= {
             attempt.output_prefix
             for task, attempt in self.attempts()
-            if key_of(attempt) in held and _refusals(task, attempt) > refusals[attempt.output_prefix]
+            if self.promising is None
+            and key_of(attempt) in held
+            and _refusals(task, attempt) > refusals[attempt.output_prefix]
         }
         self._cuts_to_notice = self._cuts_noticed()
+
+    def let_creates_grow_old(self) -> None:
+        """Let the longest time of creates pass that were begun before."""
+        if self.promising is not None:
+            self.promising.clock.passed += _BEYOND_CREATES
 
     async def start(self, replica: Replica) -> None:
         """Start a host's next life."""
@@ -204,12 +273,24 @@ class World:
         unanswered = {
             attempt.output_prefix
             for task, attempt in self.attempts()
-            if attempt.output_prefix in begun and all(call.code is not OK for call in creates_of(task, attempt))
+            if attempt.output_prefix in begun and not self._is_known(task, attempt)
         }
         if not self.memory.survives:
             self.lost_with_memory |= begun
         if ending is Ending.CRASH or not self.memory.survives:
             self.forgotten |= unanswered
+
+    def _is_known(self, task: EngineTask, attempt: Attempt) -> bool:
+        """Return whether a create was answered with its job, or with a promise that is known to have become one since."""
+        if all(call.code is not OK for call in creates_of(task, attempt)):
+            return False
+        meta = attempt.resource_meta
+        if self.promising is None or (meta is not None and not is_promise(meta)):
+            return True
+        phases = {
+            call.resource.phase for call in task.calls if call.attempt == attempt.number and call.resource is not None
+        }
+        return bool(phases & {Phase.RUNNING.value, Phase.SUCCEEDED.value})
 
     def backend_was_asked(self, attempt: Attempt) -> bool:
         """Whether a host has got as far as to ask the backend for this attempt's job."""
@@ -221,7 +302,7 @@ class World:
 
     async def heal(self) -> None:
         """Let everything work again, and wait until what was under way is over."""
-        if self.memory.has_leases and self.ends:
+        if self.memory.has_leases and self.ends and self.promising is None:
             # A create that waits for a lease of a dead host would wait for minutes: the engine does not, it asks anew.
             if not self.engine_is_down:
                 await self.fall_silent()
@@ -235,6 +316,9 @@ class World:
         for replica in self.replicas:
             await self.start(replica)
         await asyncio.gather(*self._rounds)
+        if self.promising is not None and self.ends:  # what a crash has cut off is taken for lost
+            self.let_creates_grow_old()
+            self.memory.let_leases_end(_BEYOND_CREATES)
 
     async def settle(self, max_rounds: int) -> None:
         """Make rounds until each task has ended, or has a job that the engine knows to be running."""
@@ -271,6 +355,11 @@ def last_word(calls: Iterable[Call], attempt: int) -> int | None:
     """Return the first terminal phase that was answered for an attempt's job, if one was."""
     phases = (call.resource.phase for call in calls if call.attempt == attempt and call.resource is not None)
     return next((phase for phase in phases if Phase(phase).is_terminal), None)
+
+
+def is_promise(resource_meta: bytes) -> bool:
+    """Return whether a resource meta promises a job."""
+    return resource_meta.startswith(_PROMISE)
 
 
 def _refusals(task: EngineTask, attempt: Attempt) -> int:

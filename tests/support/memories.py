@@ -25,6 +25,9 @@ class Kind(Protocol):
     async def cut_off(self, host: RunningServer) -> None:
         """Let nothing that this host does from now on reach its memory, as if its process had been killed."""
 
+    def let_leases_end(self, seconds: float) -> None:
+        """Let the claims of creates lapse that a crash has cut off, as after so many seconds."""
+
 
 class InProcess:
     """Each life of a host has a memory of its own."""
@@ -36,6 +39,9 @@ class InProcess:
         return {"kind": "process"}
 
     async def cut_off(self, host: RunningServer) -> None:
+        return None
+
+    def let_leases_end(self, seconds: float) -> None:
         return None
 
 
@@ -53,6 +59,9 @@ class OnDisk:
 
     async def cut_off(self, host: RunningServer) -> None:
         await host.server.memory.close()
+
+    def let_leases_end(self, seconds: float) -> None:
+        return None
 
 
 class InRedis:
@@ -77,6 +86,12 @@ class InRedis:
     async def cut_off(self, host: RunningServer) -> None:
         url = host.server.settings.memory.url.get_secret_value()
         self._administer("ACL", "DELUSER", self._user_of[url])
+
+    def let_leases_end(self, seconds: float) -> None:
+        with Redis(port=self._port) as redis:
+            ending = [key for key in redis.scan_iter("connector-host/create/*") if redis.pttl(key) < seconds * 1000]
+            if ending:
+                redis.delete(*ending)
 
     def _administer(self, *words: str) -> None:
         with Redis(port=self._port) as redis:

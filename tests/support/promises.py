@@ -9,7 +9,7 @@ from grpc import StatusCode
 from connector_core import Phase
 from connector_core.testing.backend import BackendJobMeta, Job, JobState
 from connector_core.testing.propeller import Attempt, Call, EngineTask
-from tests.support.faulty_world import LOST, LOST_REPLY, World, creates_of, key_of, last_word
+from tests.support.faulty_world import LOST, LOST_REPLY, World, creates_of, is_promise, key_of, last_word
 
 OK = StatusCode.OK
 MAX_FAILED_GETS = 6
@@ -34,7 +34,7 @@ class Answer(Enum):
 
 def broken_at_any_time(world: World) -> list[str]:
     """Return what is wrong now, and will not be right later."""
-    return [*_given_anothers_job(world), *_live_after_delete(world), *_reverted(world)]
+    return [*_given_anothers_job(world), *_live_after_delete(world), *_reverted(world), *_promise_forgotten(world)]
 
 
 def _given_anothers_job(world: World) -> Iterator[str]:
@@ -46,8 +46,9 @@ def _given_anothers_job(world: World) -> Iterator[str]:
 
 def _live_after_delete(world: World) -> Iterator[str]:
     for task, attempt in world.attempts():
-        deleted = any(call.attempt == attempt.number and call.code is OK for call in task.calls_of("DeleteTask"))
-        if deleted and (job := job_of(world, attempt)) is not None and job.is_live:
+        if is_promised(attempt):
+            continue  # the job may be started later, and is deleted then: see `_superfluous`
+        if _is_deleted(task, attempt) and (job := job_of(world, attempt)) is not None and job.is_live:
             yield f"{job.id} is live after a DeleteTask that was answered OK: {task}"
 
 
@@ -67,6 +68,17 @@ def _reverted(world: World) -> Iterator[str]:
             yield f"a terminal phase has reverted: {phases} of {task}"
 
 
+def _promise_forgotten(world: World) -> Iterator[str]:
+    """A memory that survives knows of every promise: a poll or a DeleteTask never finds that it does not."""
+    if not world.memory.survives:
+        return
+    for task in world.tasks:
+        for call in task.calls:
+            text = call.details if call.resource is None else call.resource.message
+            if "setting memory.kind" in text or "what was remembered" in text:
+                yield f"a promise is not known any more: {text} ({task})"
+
+
 # Once the engine knows of each task that it has ended, or that its job runs
 
 
@@ -81,6 +93,8 @@ def doubled(world: World) -> list[str]:
 
 def _superfluous(world: World, task: EngineTask, attempt: Attempt) -> Sequence[Job]:
     live = [job for job in jobs_for(world, attempt) if job.is_live]
+    if is_promised(attempt) and _is_deleted(task, attempt):
+        return [] if _is_unknown(world, attempt) else live
     if _is_superseded(world, task, attempt):
         return [] if _outlives_its_attempt(world, task, attempt) else live
     return [] if _may_be_started_twice(world, attempt) else live[1:]
@@ -98,9 +112,13 @@ def _outlives_its_attempt(world: World, task: EngineTask, attempt: Attempt) -> b
     deadline, or was not saved. Of a create that fails the host knows no job, though the backend may have started one and
     lost its reply. What a host had under way when it crashed is not known, nor is anything that it kept in its process.
     """
+    return answer_to(world, task, attempt) is not Answer.NONE or _is_unknown(world, attempt)
+
+
+def _is_unknown(world: World, attempt: Attempt) -> bool:
+    """Whether the hosts cannot know an attempt's job, though the backend may have started it."""
     return (
-        answer_to(world, task, attempt) is not Answer.NONE
-        or _reply_of_start_was_lost(world, attempt)
+        _reply_of_start_was_lost(world, attempt)
         or attempt.output_prefix in world.forgotten
         or attempt.output_prefix in world.lost_with_memory
     )
@@ -111,11 +129,7 @@ def _may_be_started_twice(world: World, attempt: Attempt) -> bool:
 
     At one that does not, a create that is repeated starts another job where the host cannot know the first.
     """
-    return not world.is_idempotent and (
-        _reply_of_start_was_lost(world, attempt)
-        or attempt.output_prefix in world.forgotten
-        or attempt.output_prefix in world.lost_with_memory
-    )
+    return not world.is_idempotent and _is_unknown(world, attempt)
 
 
 def _reply_of_start_was_lost(world: World, attempt: Attempt) -> bool:
@@ -151,8 +165,10 @@ def _deleted_without_reason(world: World) -> Iterator[str]:
 
 def _may_be_deleted(world: World, task: EngineTask, attempt: Attempt, job: Job) -> bool:
     asked = [call for call in task.calls_of("DeleteTask") if call.attempt == attempt.number and _arrived(call)]
-    if asked and job_of(world, attempt) is job:
+    if asked and (is_promised(attempt) or job_of(world, attempt) is job):
         return True
+    if is_promised(attempt) and last_word(task.calls, attempt.number) == Phase.RETRYABLE_FAILED.value:
+        return True  # told that its create was lost, which ended after all
     answer = answer_to(world, task, attempt)
     unanswered = answer is Answer.NONE or answer is Answer.PERHAPS or (answer is Answer.SENT and world.ends > 0)
     return unanswered and _is_superseded(world, task, attempt)
@@ -160,13 +176,14 @@ def _may_be_deleted(world: World, task: EngineTask, attempt: Attempt, job: Job) 
 
 def _ended_otherwise(world: World) -> Iterator[str]:
     for task in world.tasks:
-        if task.is_forgotten or task in world.aborted or task.attempt.failed_gets >= MAX_FAILED_GETS:
+        is_ended = task in world.aborted or task in world.deleted
+        if task.is_forgotten or is_ended or task.attempt.failed_gets >= MAX_FAILED_GETS:
             continue
         if (expected := _expected_end(world, task)) is not None and task.phase not in expected:
             yield f"{task} should have ended in {expected}"
-        job = job_of(world, task.attempt)
-        if task.phase is Phase.SUCCEEDED and job is not None and task.outputs != job.outputs:
-            yield f"{task} has the outputs {task.outputs}, its job's are {job.outputs}"
+        jobs = _jobs_of(world, task.attempt)
+        if task.phase is Phase.SUCCEEDED and jobs and task.outputs not in [job.outputs for job in jobs]:
+            yield f"{task} has the outputs {task.outputs}, its jobs' are {[job.outputs for job in jobs]}"
 
 
 def _expected_end(world: World, task: EngineTask) -> set[Phase] | None:
@@ -174,12 +191,15 @@ def _expected_end(world: World, task: EngineTask) -> set[Phase] | None:
     if task.attempt.resource_meta is None:
         used_up = len(task.attempts) >= task.max_attempts or task.failed_rounds >= MAX_FAILED_ROUNDS
         return None if used_up else set()
-    job = job_of(world, task.attempt)
-    if job is None:
-        return {Phase.FAILED}  # a create that failed for good
-    if "purged" in job.history:
-        return {_ENDS[job.state], Phase.FAILED}  # the backend had forgotten the job before it was asked
-    return {_ENDS[job.state]}
+    jobs = _jobs_of(world, task.attempt)
+    expected = {_ENDS[job.state] for job in jobs}
+    if not jobs or any("purged" in job.history for job in jobs):
+        expected.add(
+            Phase.FAILED
+        )  # a create that failed for good; the backend had forgotten the job before it was asked
+    if is_promised(task.attempt) and _is_unknown(world, task.attempt):
+        expected.add(Phase.FAILED)  # the create failed for all that the hosts know
+    return expected
 
 
 def _polls_failed(world: World) -> Iterator[str]:
@@ -193,7 +213,7 @@ def _polls_failed(world: World) -> Iterator[str]:
 def _creates_failed(world: World) -> Iterator[str]:
     """A create fails where the backend's trouble passes; what it refuses for good is answered, as a job that has failed."""
     for task, attempt in world.attempts():
-        failed = [call for call in creates_of(task, attempt) if call.code is not OK and not _is_planned(call)]
+        failed = [call for call in creates_of(task, attempt) if call.code is not OK and not _is_cut(world, call)]
         if failed and not world.ends and PASSING.isdisjoint(_statuses_of_start(world, attempt)):
             yield f"a create failed though it should not have: {failed[0].details} ({task})"
 
@@ -210,17 +230,35 @@ def answer_to(world: World, task: EngineTask, attempt: Attempt) -> Answer:
         return Answer.SENT
     if len(calls) == 1 and attempt.output_prefix in world.unanswered_for_sure:
         return Answer.NONE
-    may_have_crossed = world.ends or any(_is_planned(call) for call in calls)
+    may_have_crossed = world.ends or any(_is_cut(world, call) for call in calls)
     return Answer.PERHAPS if may_have_crossed and calls else Answer.NONE
 
 
 def job_of(world: World, attempt: Attempt) -> Job | None:
-    """Return the job whose handle the engine has; `None` where it has none, or that of a create that failed for good."""
+    """Return the job whose handle the engine has; `None` where it has none, or that of a create that failed for good.
+
+    A promise is the handle of the job that the backend has for its attempt, so far.
+    """
+    jobs = _jobs_of(world, attempt)
+    return jobs[-1] if jobs else None
+
+
+def _jobs_of(world: World, attempt: Attempt) -> Sequence[Job]:
+    """Return the job whose handle the engine has; each job of an attempt that was promised, of which there may be several."""
     meta = attempt.resource_meta
-    if meta is None or meta.startswith(b"\0"):
-        return None
+    if meta is None:
+        return []
+    if is_promise(meta):
+        return jobs_for(world, attempt)
+    if meta.startswith(b"\0"):
+        return []
     job_id = BackendJobMeta.decode(meta).job_id
-    return next(job for job in world.backend.jobs if job.id == job_id)
+    return [next(job for job in world.backend.jobs if job.id == job_id)]
+
+
+def is_promised(attempt: Attempt) -> bool:
+    """Return whether what the engine has of an attempt is a promise."""
+    return attempt.resource_meta is not None and is_promise(attempt.resource_meta)
 
 
 def jobs_for(world: World, attempt: Attempt) -> Sequence[Job]:
@@ -239,6 +277,16 @@ def described(world: World) -> str:
         prefix = job.spec["output_prefix"]
         lines.append(f"{job.id} of {prefix} ({keys[prefix]} of it): {job.history}")
     return "\n".join(lines)
+
+
+def _is_deleted(task: EngineTask, attempt: Attempt) -> bool:
+    return any(call.attempt == attempt.number and call.code is OK for call in task.calls_of("DeleteTask"))
+
+
+def _is_cut(world: World, call: Call) -> bool:
+    """Return whether a create's caller has gone: at the test's word or, where creates have a deadline, at that."""
+    has_passed = world.promising is not None and call.code is StatusCode.DEADLINE_EXCEEDED
+    return has_passed or _is_planned(call)
 
 
 def _arrived(call: Call) -> bool:

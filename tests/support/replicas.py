@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from connector_core.errors import AddressInUseError
 from connector_core.testing import BackendConnector, FakeBackend, RunningServer, running_server
@@ -27,9 +29,10 @@ class Ending(Enum):
 class Replica:
     """One host, which may be ended and started again on the same port."""
 
-    def __init__(self, backend: FakeBackend, memory: Kind) -> None:
+    def __init__(self, backend: FakeBackend, memory: Kind, settings: Mapping[str, Any] | None = None) -> None:
         self._backend = backend
         self._memory = memory
+        self._settings = settings or {}
         self._port = 0
         self._life: contextlib.AsyncExitStack | None = None
         self.host: RunningServer | None = None
@@ -86,6 +89,7 @@ class Replica:
             "grace": _GRACE,
             "memory": self._memory.settings(),
             "deadlines": {"get": _POLL_SECONDS},
+            **self._settings,
         }
         async with contextlib.AsyncExitStack() as life:
             connector = BackendConnector(self._backend, TASK_TYPE)
