@@ -1,5 +1,7 @@
 """A statement's notices are its job's log: in pages, followed, and bounded."""
 
+import asyncio
+import threading
 from typing import Any
 
 import grpc
@@ -8,9 +10,10 @@ import pytest
 
 from connector_core import Phase
 from connector_core.testing import running_server
+from connector_plugin_postgres import client
 from connector_plugin_postgres.logs import MAX_LINES
 
-from .conftest import Bench, ended, task
+from .conftest import PATIENCE, Bench, ended, task
 
 TELLING = """
 DO $$ BEGIN
@@ -78,3 +81,21 @@ async def test_a_host_keeps_the_newest_jobs_that_are_over(bench: Bench, monkeypa
         kept = [await page(host, meta, 10) for meta in metas]
         assert [lines == ["NOTICE: x"] for lines, _token in kept] == [False, True, True, True]
         assert Phase((await host.get("postgres_query", metas[0])).phase) is Phase.SUCCEEDED
+
+
+async def test_a_log_is_complete_as_soon_as_its_job_is_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_close = threading.Event()
+    plainly = client.close
+
+    async def late(connection: Any) -> None:
+        await asyncio.to_thread(may_close.wait, PATIENCE)
+        await plainly(connection)
+
+    monkeypatch.setattr(client, "close", late)
+    async with running_server(bench.connector()) as host:
+        try:
+            meta = await host.create(task("DO $$ BEGIN RAISE NOTICE 'x'; END $$"))
+            await ended(host, meta)
+            assert await page(host, meta, 10) == (["NOTICE: x"], "")
+        finally:
+            may_close.set()

@@ -113,6 +113,11 @@ class Job:
         """Have the job end before its next step."""
         self._is_stopped = True
 
+    def end(self, ending: Ending) -> None:
+        """Take note of how the job ended; its log is complete from then on."""
+        self.log.close()
+        self.ending = ending
+
     async def run(self) -> None:
         """Run the job to its end, or as far as this host can tell."""
         try:
@@ -184,7 +189,7 @@ class Job:
             if not client.is_lost(error, connection):
                 raise
             if self._is_stopped:
-                self.ending = await self._control.settle(self.job_id, failures.ABORTED)
+                self.end(await self._control.settle(self.job_id, failures.ABORTED))
 
     async def _results(self, connection: Any) -> LiteralMap:
         await load_tables(connection, self._request.storage, self._request.tables, self._check)
@@ -212,7 +217,7 @@ class Job:
             await connection.execute("COMMIT")
         if ledger is None and self._request.manifest is not None:
             await self._request.manifest.write(ending)
-        self.ending = ending
+        self.end(ending)
 
     def _check(self) -> None:
         if self._is_stopped:
@@ -230,10 +235,9 @@ class Job:
         ending = failures.ending_of(
             error, self._request.statement, is_stopped=self._is_stopped, is_out_of_time=self._is_out_of_time()
         )
-        try:
-            self.ending = await self._control.settle(self.job_id, ending)
-        except ConnectorError:
-            self.ending = ending  # known here alone
+        with contextlib.suppress(ConnectorError):  # then it is known here alone
+            ending = await self._control.settle(self.job_id, ending)
+        self.end(ending)
 
     def _accept(self) -> None:
         if not self._accepted.done():

@@ -93,7 +93,7 @@ class Jobs:
         # One that waits at a host, this one or another, finds the row when its turn comes.
         ending = await self._control.settle(job_id, failures.ABORTED)
         if job is not None and job.ending is None:
-            job.ending = ending
+            job.end(ending)
 
     def log_of(self, job_id: str) -> JobLog | None:
         """Return a job's log, if this host has it."""

@@ -29,6 +29,8 @@ class JobLog:
 
     def close(self) -> None:
         """Take note that nothing more comes."""
+        if self._is_closed:
+            return
         if self._left_out:
             self._lines.append(f"({self._left_out} further lines were left out)")
         self._is_closed = True
