@@ -49,7 +49,9 @@ class Lifecycle:
         outcomes = await asyncio.gather(*(self._start_one(connector) for connector in waiting))
         failed = {connector: error for connector, error in zip(waiting, outcomes, strict=True) if error is not None}
         for connector in failed:
-            self._retries[connector] = asyncio.create_task(self._start_again(connector))
+            # While slower ones were waited for, its process may have been replaced, and `start_anew` have seen to it.
+            if connector in self._not_started and connector not in self._retries:
+                self._retries[connector] = asyncio.create_task(self._start_again(connector))
         return failed
 
     async def start_anew(self, connectors: Iterable[ConnectorDescription]) -> None:

@@ -130,7 +130,7 @@ def _start_of(
         path=tuple(sys.path),
         modules=modules,
         plugins=plugins,
-        sections=_sections_of(plugins, names, settings.plugins),
+        sections=sections_of(plugins, names, settings.plugins),
         names=names,
         allow=tuple(settings.allow_plugin),
         block=tuple(settings.block_plugin),
@@ -145,7 +145,7 @@ def _start_of(
     )
 
 
-def _sections_of(
+def sections_of(
     plugins: Collection[str], names: Collection[str], sections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """Return the sections of some plugins and of what they bring, and nobody else's: sections hold secrets."""

@@ -245,3 +245,48 @@ async def test_a_connector_is_closed_once_though_close_is_called_again_meanwhile
     gate.open()
     await asyncio.gather(closing, again)
     assert client.calls == ["close"]
+
+
+async def test_after_the_death_of_its_process_a_connector_is_started_once_and_closed_once(
+    make_lifecycle: MakeLifecycle, metrics: Metrics
+) -> None:
+    client, lifecycle = Client(), make_lifecycle()
+    connector = entry(**client.methods)
+    await lifecycle.start([connector])
+    await lifecycle.start_anew([connector])
+    assert started(metrics) == 1
+    await lifecycle.close()
+    assert client.calls == ["start", "start", "close"]
+
+
+async def test_a_retry_that_waits_gives_way_to_the_start_in_a_new_process(make_lifecycle: MakeLifecycle) -> None:
+    client, lifecycle = Client(failures=1), make_lifecycle()
+    connector = entry(**client.methods)
+    assert await lifecycle.start([connector]) == {connector: lifecycle.not_started[connector]}
+    await lifecycle.start_anew([connector])
+    assert lifecycle.not_started == {}
+    await lifecycle.close()
+    assert client.calls == ["start", "start", "close"]
+
+
+async def test_what_was_started_anew_meanwhile_is_not_tried_again(make_lifecycle: MakeLifecycle) -> None:
+    client, lifecycle, slow = Client(failures=1), make_lifecycle(backoff=SOON), asyncio.Event()
+    waits = threading.Event()
+
+    async def start() -> None:
+        waits.set()
+        while not slow.is_set():  # noqa: ASYNC110 - the event is another loop's
+            await asyncio.sleep(0.002)
+
+    connector, other = entry(**client.methods), described(Jobs("slow", start=start), PluginIdentity("slow"))
+    starting = asyncio.create_task(lifecycle.start([connector, other]))
+    await eventually(lambda: connector in lifecycle.not_started and waits.is_set())
+    await lifecycle.start_anew([connector])
+    slow.set()
+    await starting
+    # By the time that a later one has been tried again twice, a retry of this one would have come.
+    witness = Client(failures=2)
+    await lifecycle.start([described(Jobs("witness", **witness.methods), PluginIdentity("witness"))])
+    await eventually(lambda: witness.calls.count("start") == 3)
+    await lifecycle.close()
+    assert client.calls == ["start", "start", "close"]
