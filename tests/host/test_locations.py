@@ -17,9 +17,10 @@ import grpc
 import pytest
 from flyteidl.core.execution_pb2 import TaskExecution
 
+from connector_core.errors import SettingsError
 from connector_core.literals import to_python_map
 from connector_core.protocol.client import WITHOUT_LIMIT
-from connector_core.testing import RunningServer
+from connector_core.testing import RunningServer, running_server
 from tests.fakes import eventually
 from tests.support.environments import ROOT
 from tests.support.hosts import HostProcess, host_process
@@ -401,3 +402,27 @@ def test_run_uses_the_location(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "yes" in ended.stdout
+
+
+async def test_a_stop_ends_a_process_that_takes_no_signal(tmp_path: Path) -> None:
+    async with serving(tmp_path, CONNECTOR_HOST__GRACE="0") as host:
+        pid = (await host.located())["pid"]
+        holding = asyncio.create_task(host.located("hold the GIL", seconds=60))
+        await eventually_in_flight(host)
+        assert await asyncio.to_thread(host.process.stop) == 0
+        assert not is_alive(pid)
+        assert "location 'away' did not end within 5.0 s of SIGTERM, and was killed" in host.process.output
+        await asyncio.gather(holding, return_exceptions=True)
+
+
+def test_a_required_plugin_whose_location_is_given_up_keeps_the_host_from_starting(tmp_path: Path) -> None:
+    write(tmp_path, f'require = ["{AWAY}"]\n{LOCATED}[plugins."{AWAY}"]\ndies = true\n')
+    ended = connector_host(tmp_path, "serve", "--port", "0", "--http-port", "0")
+    assert ended.returncode == 3
+    assert "its location is given up: location 'away' ended (exit code 3)" in ended.stderr
+
+
+async def test_a_server_that_is_not_given_its_locations_is_refused() -> None:
+    with pytest.raises(SettingsError, match="nothing has started them"):
+        async with running_server(settings={"locations": {"away": {"plugins": [AWAY]}}}):
+            pass
