@@ -1,5 +1,7 @@
 """The operator's section, and what is wrong with it."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -49,3 +51,14 @@ def test_places_are_absolute_or_in_a_store() -> None:
 def test_credentials_of_stores_are_not_shown() -> None:
     config = load_config({**section(), "storage_options": {"s3": {"key": "geheim"}}})
     assert "geheim" not in repr(config)
+
+
+def test_libraries_are_imported_when_they_are_first_used() -> None:
+    program = """
+import sys
+from connector_plugin_postgres.plugin import register_connectors
+(connector,) = register_connectors({"connections": {"x": {"dsn": "postgresql://u@h/d", "key_table": "t"}}})
+print(sorted({"asyncpg", "pyarrow", "fsspec", "s3fs"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
