@@ -147,6 +147,17 @@ def left_behind(host: int, location: int) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("how", ["become another program", "close descriptors"])
+async def test_a_process_that_lives_on_without_the_wire_is_ended_and_started_again(tmp_path: Path, how: str) -> None:
+    async with serving(tmp_path) as host:
+        before = (await host.located())["pid"]
+        error = await refusal(host.located(how, "located_blocking", timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        await host.assert_answers_at_once()
+        assert (await host.back())["pid"] != before
+        assert not is_alive(before)
+
+
 async def test_a_process_that_breaks_the_wire_is_ended_and_started_again(tmp_path: Path) -> None:
     async with serving(tmp_path) as host:
         before = (await host.located())["pid"]

@@ -48,6 +48,15 @@ def _write_garbage(_inputs: dict[str, Any]) -> None:
     signal.pause()
 
 
+def _become_another_program(_inputs: dict[str, Any]) -> None:
+    os.execv("/bin/sleep", ["sleep", "1000"])
+
+
+def _close_descriptors(_inputs: dict[str, Any]) -> None:
+    os.closerange(3, 1000)
+    signal.pause()
+
+
 def _segfault(_inputs: dict[str, Any]) -> None:
     ctypes.string_at(0)
 
@@ -80,6 +89,8 @@ _DOES: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
     "": lambda _inputs: {"pid": os.getpid()},
     "exit": _exit,
     "leave a child": _leave_a_child,
+    "become another program": _become_another_program,
+    "close descriptors": _close_descriptors,
     "write garbage": _write_garbage,
     "segfault": _segfault,
     "kill": _kill,
