@@ -1,6 +1,7 @@
 """An engine, the replicas of a host and the backend behind them, with everything that can go wrong between them."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -200,7 +201,8 @@ class World:
         await asyncio.wait([deleting], timeout=_LET_GO_ON)
 
     async def _delete(self, task: EngineTask) -> None:
-        await self.engine.delete(task)
+        with contextlib.suppress(asyncio.CancelledError):  # the channel is closed when the engine goes down or moves
+            await self.engine.delete(task)
 
     async def ask(self, task: EngineTask) -> None:
         """Ask for the state of a task's job, if it has one, as a console does besides the engine."""
