@@ -169,6 +169,8 @@ def _may_be_deleted(world: World, task: EngineTask, attempt: Attempt, job: Job) 
         return True
     if is_promised(attempt) and last_word(task.calls, attempt.number) == Phase.RETRYABLE_FAILED.value:
         return True  # told that its create was lost, which ended after all
+    if world.promising is not None and _is_superseded(world, task, attempt):
+        return True  # its create was promised, and still under way when the later attempt arrived
     answer = answer_to(world, task, attempt)
     unanswered = answer is Answer.NONE or answer is Answer.PERHAPS or (answer is Answer.SENT and world.ends > 0)
     return unanswered and _is_superseded(world, task, attempt)
