@@ -88,7 +88,7 @@ def limits() -> str:
 def locations() -> str:
     """What a location's table may have."""
     rows = (
-        [_code(key), _code(as_toml(field.default)), field.description]
+        [_code(key), _code(as_toml(field.default)) if field.default is not None else "not set", field.description]
         for key, field in setting_fields(LocationSettings)
     )
     return _table(["key in `[locations.NAME]`", "default", "meaning"], rows)

@@ -108,9 +108,11 @@ def load_everywhere(
         if isinstance(outcome, _Ready):
             for secret in outcome.hello.secrets:
                 secrets.note(secret)
-            timeout = settings.locations[name].ready_timeout
+            own_settings = settings.locations[name]
             brought = _loaded(name, outcome.hello)
-            location = Location(name, makers[name], timeout, outcome.process, secrets)
+            location = Location(
+                name, makers[name], own_settings.ready_timeout, outcome.process, secrets, own_settings.memory_limit
+            )
             locations.add(location, [plugin.identity.name for plugin in brought.loaded])
         else:
             brought = _given_up(name, outcome, [known[plugin].identity for plugin in chosen[name]])

@@ -26,6 +26,8 @@ BACKOFF = (1.0, 60.0)
 SECONDS_TO_FORGET = 60.0
 """A process that has lived for so long begins a new series of deaths."""
 
+_SECONDS_BETWEEN_LOOKS = 0.1
+
 _FOR_THE_ANSWER = 0.5
 """Seconds before a waiting call's deadline at which it is told why it waits, so that the answer arrives in time."""
 
@@ -46,6 +48,7 @@ class Location:
         ready_timeout: seconds in which a process has to be ready.
         process: the first one, which is ready.
         secrets: takes note of those that its plugins have got.
+        memory_limit: bytes over which the process is ended; `None` for no limit.
     """
 
     def __init__(
@@ -55,12 +58,15 @@ class Location:
         ready_timeout: float,
         process: LocationProcess,
         secrets: SecretSource,
+        memory_limit: int | None = None,
     ) -> None:
         self.name = name
         self._new_process = new_process
         self._ready_timeout = ready_timeout
         self._process = process
         self._secrets = secrets
+        self._memory_limit = memory_limit
+        self._memory_watch: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._is_linked = asyncio.Event()
         self._is_ready = asyncio.Event()
@@ -107,9 +113,10 @@ class Location:
 
     async def close(self, timeout: float) -> None:
         """End the process: asked by SIGTERM, ended with its group when the time is up."""
-        if self._supervision is not None:
-            self._supervision.cancel()
-            await asyncio.gather(self._supervision, return_exceptions=True)
+        tasks = [task for task in (self._supervision, self._memory_watch) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._is_linked.clear()
         self._is_ready.clear()
         self._reason = f"{self.title} is stopping"
@@ -151,6 +158,19 @@ class Location:
         self._link = Link(process, self._secrets)
         await self._link.open()
         self._is_linked.set()
+        if self._memory_limit is not None:
+            self._memory_watch = asyncio.create_task(self._watch_memory(process, self._memory_limit))
+
+    async def _watch_memory(self, process: LocationProcess, limit: int) -> None:
+        """End a process that has more resident than it may; what it had in flight fails with the reason."""
+        if process.resident is None and not process.exit.done():
+            _log.warning("memory_limit of %s is not enforced: there is no /proc here", self.title)
+            return
+        while not process.exit.done():
+            if (resident := process.resident or 0) > limit:
+                process.kill(f"had {resident:,} bytes of memory, over its memory_limit of {limit:,}, and was ended")
+                return
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
     async def _supervise(self, restarted: Restarted) -> None:
         delay, longest = BACKOFF

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -95,6 +96,15 @@ class LocationProcess:
     def lived(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self.started_at
+
+    @property
+    def resident(self) -> int | None:
+        """Bytes of memory that the process has resident; `None` where the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+            return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return None
 
     def handshake(self, timeout: float) -> HelloHead:
         """Tell the process what to load, and wait for what became of that; blocking.

@@ -9,7 +9,7 @@ import msgspec
 from connector_core.errors import SettingsError
 from connector_core.operations import OPERATIONS
 from connector_core.secrets import SecretSource, SecretStr
-from connector_core.settings.value_kinds import Count, Names, Seconds, SecretNames, lines_of
+from connector_core.settings.value_kinds import Count, Names, Seconds, SecretNames, Size, lines_of
 from connector_core.tables import Meta, Table, made_table
 
 MIN_KEY_CHARACTERS = 16
@@ -57,6 +57,10 @@ class LocationSettings(Table, frozen=True):
     ready_timeout: Annotated[
         Seconds, "Seconds in which its process has to be ready at the start of the host; else its plugins have failed."
     ] = 60
+    memory_limit: Annotated[
+        Size | None,
+        "Bytes of memory, or a size such as `400MB` or `1GiB`, over which its process is ended and started again; needs /proc.",
+    ] = None
     env: Annotated[dict[str, str], "Variables of its environment, over the host's."] = msgspec.field(
         default_factory=dict
     )

@@ -1,6 +1,7 @@
 """The kinds of values that settings have, as they may be written on a command line, in a variable and in a file."""
 
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,20 @@ def _canonical_categories(value: dict[str, str]) -> dict[str, str]:
     }
 
 
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _read_size(value: object) -> object:
+    """Read `400MB` or `1GiB` as bytes; a number is one of bytes already."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", value)
+    unit = None if found is None else 1 if not found[2] else _UNITS.get(found[2])
+    if found is None or unit is None:
+        raise ValueError(f"write bytes, or a number with one of {', '.join(_UNITS)}")
+    return int(found[1]) * unit
+
+
 def _host(value: str) -> str:
     """Read an address or a name, IPv6 with or without its brackets."""
     host = value.strip()
@@ -80,6 +95,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 Host = Annotated[str, After(_host)]
+Size = Annotated[int, Before(_read_size), Meta(ge=1)]
 Names = Annotated[tuple[str, ...], Before(split)]
 SecretNames = Annotated[tuple[SecretStr, ...], Before(split)]
 Preferences = Annotated[dict[str, str], Before(_split_pairs), After(_canonical_categories)]

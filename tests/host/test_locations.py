@@ -168,6 +168,16 @@ async def test_a_process_that_breaks_the_wire_is_ended_and_started_again(tmp_pat
         assert (await host.back())["pid"] != before
 
 
+async def test_a_process_over_its_limit_of_memory_is_ended_and_started_again(tmp_path: Path) -> None:
+    async with serving(tmp_path, LOCATED + 'memory_limit = "200MB"\n') as host:
+        before = (await host.located())["pid"]
+        error = await refusal(host.located("take memory", "located_blocking", timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert "bytes of memory, over its memory_limit of 200,000,000, and was ended" in details_of(error)
+        await host.assert_answers_at_once()
+        assert (await host.back())["pid"] != before
+
+
 async def test_the_host_bounds_the_calls_that_a_location_has_in_flight(tmp_path: Path) -> None:
     limits = f'[limits."{AWAY}"]\nin_flight = 2\n'
     async with serving(tmp_path, LOCATED + limits) as host:

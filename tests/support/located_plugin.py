@@ -57,6 +57,12 @@ def _close_descriptors(_inputs: dict[str, Any]) -> None:
     signal.pause()
 
 
+def _take_memory(_inputs: dict[str, Any]) -> None:
+    taken = b"x" * 300_000_000
+    signal.pause()
+    del taken
+
+
 def _segfault(_inputs: dict[str, Any]) -> None:
     ctypes.string_at(0)
 
@@ -89,6 +95,7 @@ _DOES: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
     "": lambda _inputs: {"pid": os.getpid()},
     "exit": _exit,
     "leave a child": _leave_a_child,
+    "take memory": _take_memory,
     "become another program": _become_another_program,
     "close descriptors": _close_descriptors,
     "write garbage": _write_garbage,

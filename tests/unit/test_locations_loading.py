@@ -44,6 +44,21 @@ def test_locations_that_cannot_be_made_are_refused(locations: dict[str, list[str
         check_locations(settings(**locations), NAMES)
 
 
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [(5, 5), ("5", 5), ("400MB", 400_000_000), ("1GiB", 2**30), ("2 kB", 2000), ("3MiB", 3 * 2**20)],
+)
+def test_a_limit_of_memory_is_bytes_or_a_size(written: object, size: int) -> None:
+    table = read_table(Settings, {"locations": {"a": {"memory_limit": written}}}, "the settings")
+    assert table.locations["a"].memory_limit == size
+
+
+@pytest.mark.parametrize("written", ["", "many", "4 mb", "-1", 0, "1.5GB"])
+def test_a_limit_of_memory_that_is_not_one_is_refused(written: object) -> None:
+    with pytest.raises(SettingsError, match="memory_limit"):
+        read_table(Settings, {"locations": {"a": {"memory_limit": written}}}, "the settings")
+
+
 def settings(**locations: list[str]) -> Settings:
     tables = {name: {"plugins": plugins} for name, plugins in locations.items()}
     return read_table(Settings, {"locations": tables}, "the settings")
