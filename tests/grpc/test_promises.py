@@ -133,7 +133,7 @@ async def test_one_that_may_be_tried_again_says_so_and_is_logged(
         assert Phase(resource.phase) is Phase.RETRYABLE_FAILED
         assert resource.message.startswith("plugin 'test-answer connector', do(): ")
         assert resource.message.endswith("away")
-    assert "a create of connector answer connector failed" in caplog.text
+    assert "create failed after its caller had gone: plugin test-answer connector" in caplog.text
 
 
 async def test_what_is_deleted_meanwhile_is_cancelled() -> None:
