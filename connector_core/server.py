@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 # What is left of the exit once the grace is over, in seconds: closing clients, and loops that plugin code blocks.
 _CLOSE_TIMEOUT = 5.0
+# What each closing has of it at the least, whatever those before it took.
+_LEAST_CLOSE_TIMEOUT = 0.2
 
 
 class ConnectorServer:
@@ -108,15 +110,16 @@ class ConnectorServer:
         self.has_failed = asyncio.Event()
         self.failure = ""
         self._grace = settings.grace
+        self._close_by: float | None = None
         # What has to be closed is made from here on, each with its closing; `stop` goes through them backwards.
         closing = self._closing = AsyncExitStack()
         self.tracing = _open_tracing(self._scrub) if settings.traces == "otlp" else None
         if self.tracing is not None:
-            closing.push_async_callback(self.tracing.close, _CLOSE_TIMEOUT)
+            closing.push_async_callback(self._close, self.tracing.close)
         self.http_at = Port("HTTP", Address(settings.host, settings.http_port), http_sockets)
         self._http = HttpServer(self.http_at)
         self._has_http = has_http
-        closing.push_async_callback(asyncio.to_thread, self._http.close, _CLOSE_TIMEOUT)
+        closing.push_async_callback(self._close, self._close_http)
         self.grpc_at = Port("gRPC", grpc_address or Address(settings.host, settings.port))
         closing.callback(self.grpc_at.close)
         runtime = LocalRuntime(
@@ -134,12 +137,12 @@ class ConnectorServer:
             local if locations is None else locations.beside(local),
             partial(limits_of, settings, plugins={connector.plugin.name for connector in registry}),
         )
-        closing.push_async_callback(self.invoker.close, _CLOSE_TIMEOUT)
+        closing.push_async_callback(self._close, self.invoker.close)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
-        closing.push_async_callback(self._close_connectors)
+        closing.push_async_callback(self._close, self._close_connectors)
         self.memory = open_memory(settings.memory)
         self.jobs = Jobs(self.invoker, self.memory, settings)
-        closing.push_async_callback(self.jobs.close, _CLOSE_TIMEOUT)
+        closing.push_async_callback(self._close, self.jobs.close)
 
     @property
     def port(self) -> int:
@@ -213,9 +216,19 @@ class ConnectorServer:
                     f"could not be started: {error}"
                 )
 
-    async def _close_connectors(self) -> None:
+    async def _close(self, close: Callable[[float], Awaitable[None]]) -> None:
+        """Close one thing, within what those before it have left of the time after the drain."""
+        now = time.monotonic()
+        if self._close_by is None:
+            self._close_by = now + _CLOSE_TIMEOUT
+        await close(max(self._close_by - now, _LEAST_CLOSE_TIMEOUT))
+
+    async def _close_http(self, timeout: float) -> None:
+        await asyncio.to_thread(self._http.close, timeout)
+
+    async def _close_connectors(self, timeout: float) -> None:
         with contextlib.suppress(TimeoutError):  # the invoker names what hangs
-            await asyncio.wait_for(self._lifecycle.close(), _CLOSE_TIMEOUT)
+            await asyncio.wait_for(self._lifecycle.close(), timeout)
 
     async def _serve_grpc(self) -> ServedCalls:
         tracing = self.tracing

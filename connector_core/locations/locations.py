@@ -63,5 +63,4 @@ class _Chosen:
 
     async def close(self, timeout: float) -> None:
         """End all processes, and what the places of this one share."""
-        await self._locations.close(timeout)
-        await self._places.close(timeout)
+        await asyncio.gather(self._locations.close(timeout), self._places.close(timeout))
