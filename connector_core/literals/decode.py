@@ -49,8 +49,9 @@ def to_python_map(literals: LiteralMap) -> dict[str, Any]:
     values: dict[str, Any] = {}
     name = ""
     try:
-        for name, literal in literals.literals.items():
-            values[name] = _decode(literal, 0)
+        by_name = literals.literals
+        for name in by_name:  # its `items()` is a generator in Python
+            values[name] = _decode(by_name[name], 0)
     except Refusal as refusal:
         raise refusal.to_error(f"input {shown(name)}") from None
     return values
@@ -101,8 +102,9 @@ def _map(literal: Literal, depth: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     key = ""
     try:
-        for key, item in literal.map.literals.items():
-            values[key] = _decode(item, depth + 1)
+        items = literal.map.literals
+        for key in items:
+            values[key] = _decode(items[key], depth + 1)
     except Refusal as refusal:
         raise refusal.within(key) from None
     return values
@@ -116,8 +118,7 @@ def _scalar(literal: Literal, depth: int) -> Any:
 
 def _primitive(primitive: Primitive) -> Any:
     kind = primitive.WhichOneof("value")
-    convert = _PRIMITIVES.get(kind)
-    return getattr(primitive, kind) if convert is None else convert(primitive)
+    return _PRIMITIVES[kind](primitive) if kind in _PRIMITIVES else getattr(primitive, kind)
 
 
 def _refuse_empty_primitive(_primitive: Primitive) -> Any:
