@@ -122,27 +122,31 @@ class ConnectorServer:
         closing.push_async_callback(self._close, self._close_http)
         self.grpc_at = Port("gRPC", grpc_address or Address(settings.host, settings.port))
         closing.callback(self.grpc_at.close)
-        runtime = LocalRuntime(
-            self.metrics,
-            secrets=self._secrets,
-            new_loop=new_plugin_loop or loop_factory(settings.loop),
-            stall_threshold=settings.stall_seconds,
-            batch=settings.batch,
-            trace=self.tracing.begin if self.tracing else None,
-            scrub=self._scrub,
-        )
         self._locations = locations
-        local = LocalPlaces(registry.inspected, runtime)
-        self.invoker = Invoker(
-            local if locations is None else locations.beside(local),
-            partial(limits_of, settings, plugins={connector.plugin.name for connector in registry}),
-        )
+        self.invoker = self._make_invoker(new_plugin_loop or loop_factory(settings.loop))
         closing.push_async_callback(self._close, self.invoker.close)
         self._lifecycle = Lifecycle(self.invoker, self.metrics, timeout=settings.start_timeout)
         closing.push_async_callback(self._close, self._close_connectors)
         self.memory = open_memory(settings.memory)
         self.jobs = Jobs(self.invoker, self.memory, settings)
         closing.push_async_callback(self._close, self.jobs.close)
+
+    def _make_invoker(self, new_loop: LoopFactory) -> Invoker:
+        settings = self.settings
+        runtime = LocalRuntime(
+            self.metrics,
+            secrets=self._secrets,
+            new_loop=new_loop,
+            stall_threshold=settings.stall_seconds,
+            batch=settings.batch,
+            trace=self.tracing.begin if self.tracing else None,
+            scrub=self._scrub,
+        )
+        local = LocalPlaces(self.registry.inspected, runtime)
+        return Invoker(
+            local if self._locations is None else self._locations.beside(local),
+            partial(limits_of, settings, plugins={connector.plugin.name for connector in self.registry}),
+        )
 
     @property
     def port(self) -> int:
