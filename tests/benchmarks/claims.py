@@ -90,7 +90,7 @@ def _of_size() -> Iterator[Claim]:
     yield Claim("cold start: connector-host / flytekit", _ratio("start", "seconds", PROTECTED, FLYTEKIT), 1 / 3, False)
     for metric, when in (("idle", "idle"), ("calls", "after 40,000 calls")):
         yield Claim(
-            f"memory {when}: connector-host / F-typed", _ratio("memory", metric, PROTECTED, F_TYPED), 1.4, False
+            f"memory {when}: connector-host / F-typed", _ratio("memory", metric, PROTECTED, F_TYPED), 1.45, False
         )
     yield Claim("memory after 40,000 calls / after 10,000", _grown, 1.02, False)
     for count in ("500", "2000"):
