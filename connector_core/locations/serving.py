@@ -61,7 +61,6 @@ class Serving(asyncio.Protocol):
             Kind.CALL: self._begin,
             Kind.NEXT: self._next,
             Kind.CANCEL: self._cancel,
-            Kind.STOP: lambda _frame: self.stop(),
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

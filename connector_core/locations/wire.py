@@ -15,23 +15,22 @@ _HEADER = struct.Struct("!BIIQ")
 
 
 class Kind(IntEnum):
-    """The kinds of frames; the first six go to the location, the others come from it."""
+    """The kinds of frames; the first five go to the location, the others come from it."""
 
     START = 1
     PLACE = 2
     CALL = 3
     NEXT = 4
     CANCEL = 5
-    STOP = 6
-    HELLO = 7
-    ANSWER = 8
-    PIECE = 9
-    END = 10
-    ERROR = 11
-    SECRETS = 12
+    HELLO = 6
+    ANSWER = 7
+    PIECE = 8
+    END = 9
+    ERROR = 10
+    SECRETS = 11
 
 
-TO_LOCATION = frozenset({Kind.START, Kind.PLACE, Kind.CALL, Kind.NEXT, Kind.CANCEL, Kind.STOP})
+TO_LOCATION = frozenset({Kind.START, Kind.PLACE, Kind.CALL, Kind.NEXT, Kind.CANCEL})
 FROM_LOCATION = frozenset(Kind) - TO_LOCATION
 
 
